@@ -1,0 +1,1 @@
+//! The log as a durable journal inside this process, for a single machine.

@@ -1,0 +1,175 @@
+//! The seam to the log: topics of partitions of records, walked by one owner a partition.
+//!
+//! Two implementations, held by one contract suite: Apache Kafka ([`kafka`]) and the journal inside this process
+//! ([`journal`]). What each must keep is PROMISE's: every commit is atomic with the records it carries, a commit by
+//! anyone but the partition's owner is refused, and metadata survives.
+
+mod batch;
+pub(crate) mod journal;
+pub(crate) mod kafka;
+mod topics;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+pub(crate) use batch::{Batch, Headers, Record, RecordHeader};
+pub(crate) use topics::{Cleanup, Topic, TopicSpec, home_partition, murmur2};
+
+use crate::model::{Offset, PartitionId, ResumeAt, UnixMs};
+
+/// A record to be appended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NewRecord {
+    /// Decides the partition, unless `partition` does.
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) partition: Option<PartitionId>,
+    pub(crate) value: Vec<u8>,
+    pub(crate) headers: Vec<(String, Vec<u8>)>,
+}
+
+/// Where an appended record came to lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Placed {
+    pub(crate) partition: PartitionId,
+    pub(crate) offset: Offset,
+}
+
+/// A group's commit for one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Commit {
+    pub(crate) resume_at: ResumeAt,
+    /// At most 4,000 bytes; empty if a commit of another program left none.
+    pub(crate) metadata: String,
+}
+
+/// What a member of a group is told.
+pub(crate) enum MemberEvent {
+    Assigned(Assigned),
+    /// Stop the lane, let what is in flight end or fail, then drop `done`: the partition is let go only then.
+    Revoked {
+        partition: PartitionId,
+        done: RevokeDone,
+    },
+    /// Another owner may have it already: stop, commit nothing.
+    Lost {
+        partition: PartitionId,
+    },
+}
+
+/// A partition that is now ours, positioned at its commit (or at `start`, where there is none).
+pub(crate) struct Assigned {
+    pub(crate) partition: PartitionId,
+    pub(crate) commit: Option<Commit>,
+    /// The first offset that the log still has.
+    pub(crate) start: Offset,
+    /// One past the last.
+    pub(crate) end: Offset,
+    pub(crate) lane: Arc<dyn Lane>,
+}
+
+/// Dropped to answer a revocation.
+pub(crate) struct RevokeDone(
+    #[expect(dead_code, reason = "held for its drop")] Box<dyn std::any::Any + Send>,
+);
+
+impl RevokeDone {
+    /// `guard`'s drop tells the log that the partition may go.
+    pub(crate) fn new(guard: impl std::any::Any + Send) -> Self {
+        Self(Box::new(guard))
+    }
+}
+
+/// What may go wrong with the log. None of it is the data's fault.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LogError {
+    /// Try again later: the broker is away, a request timed out.
+    #[error("the log cannot be reached while {doing}: {cause}; it is tried again")]
+    Unavailable { doing: &'static str, cause: String },
+    /// The records are larger than the log takes.
+    #[error("a record of {bytes} bytes is more than the log takes")]
+    TooLarge { bytes: usize },
+    /// A wanted topic is not there or has other settings.
+    #[error("topic {topic}: {cause}; run `jwtrail migrate`")]
+    Topic { topic: &'static str, cause: String },
+    /// The log's own store is broken: going on would lose data.
+    #[error("the log failed while {doing}: {cause}")]
+    Broken { doing: &'static str, cause: String },
+}
+
+impl LogError {
+    /// The closed word for metrics and log fields.
+    pub(crate) const fn code(&self) -> &'static str {
+        match self {
+            Self::Unavailable { .. } => "log_unavailable",
+            Self::TooLarge { .. } => "record_too_large",
+            Self::Topic { .. } => "topic_wrong",
+            Self::Broken { .. } => "log_broken",
+        }
+    }
+}
+
+/// Why a commit did not happen.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommitError {
+    /// Somebody else owns the partition now: the lane ends and drops what it holds.
+    #[error("partition {0} has another owner")]
+    NotOwner(PartitionId),
+    /// Nothing was committed; the same commit may be tried again.
+    #[error("the commit did not go through and is tried again: {0}")]
+    Retry(String),
+}
+
+/// The log.
+#[async_trait]
+pub(crate) trait EventLog: Send + Sync {
+    /// Creates what is missing of `topics` and sets right what can be (LogAppendTime, retention). Idempotent.
+    async fn migrate(&self, topics: &[TopicSpec]) -> Result<Vec<String>, LogError>;
+
+    /// Appends; the records are durable when it returns, and `placed` is in their order. All or an error: after an
+    /// error some may have been written (readers drop repeats by id).
+    async fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Result<Vec<Placed>, LogError>;
+
+    /// Becomes a member of `group` for `topic`.
+    async fn join(&self, group: &str, topic: Topic) -> Result<Box<dyn Membership>, LogError>;
+
+    /// The first offset whose append time is at or after `time`; the end if there is none.
+    async fn offset_at(&self, topic: Topic, partition: PartitionId, time: UnixMs)
+    -> Result<Offset, LogError>;
+
+    /// How many partitions the topic has.
+    async fn partitions(&self, topic: Topic) -> Result<u32, LogError>;
+
+    /// Whether the log answers right now.
+    async fn health(&self) -> Result<(), LogError>;
+}
+
+/// One member of a group. Dropping it leaves the group; its lanes are dead from then on.
+#[async_trait]
+pub(crate) trait Membership: Send {
+    /// Waits for the next change of what this member owns.
+    async fn next(&mut self) -> Result<MemberEvent, LogError>;
+}
+
+/// One owned partition. All methods take `&self`: a commit may be under way while the next batch is awaited.
+#[async_trait]
+pub(crate) trait Lane: Send + Sync {
+    /// Reads on from `offset`; it may lie before the commit (a walk for state) but not outside [start, end].
+    async fn seek(&self, offset: Offset) -> Result<(), LogError>;
+
+    /// Fills `batch` (cleared first) with what is there, at most `max` records, waiting until there is at least one or
+    /// the position moves (offsets can have holes). Cancel-safe: a dropped call loses no record.
+    async fn next(&self, batch: &mut Batch, max: usize) -> Result<(), LogError>;
+
+    /// One past the last offset of the partition, as last heard (read committed).
+    async fn end(&self) -> Result<Offset, LogError>;
+
+    /// Commits atomically: the position, its metadata (at most 4,000 bytes) and `records`, each with its topic. An
+    /// unclear outcome is read back before it answers.
+    async fn commit(
+        &self,
+        resume_at: ResumeAt,
+        metadata: &str,
+        records: Vec<(Topic, NewRecord)>,
+    ) -> Result<(), CommitError>;
+}

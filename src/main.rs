@@ -1,0 +1,24 @@
+//! JWTrail: an event-driven audit and anomaly-detection pipeline for JWT use.
+//!
+//! A reader learns the product from [`pipeline`]: one record's walk on one screen. The other modules serve it.
+
+mod model;
+
+mod pipeline;
+
+mod clickhouse;
+mod deliver;
+mod log;
+
+mod api;
+mod simulate;
+
+mod cli;
+mod clock;
+mod config;
+mod lifecycle;
+mod telemetry;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -1,0 +1,117 @@
+//! Cases and findings. A case is one rule, one key, one window; a finding is a case with what was decided about it.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::verdict::words;
+use super::{FindingId, Offset, SubjectKind, UnixMs};
+
+words! {
+    /// The rules, each the `rule` of its findings.
+    RuleId {
+        ImpossibleTravel = "impossible_travel",
+        TokenReplay = "token_replay",
+        SharedToken = "shared_token",
+        TokenLeak = "token_leak",
+        TokenInRequest = "token_in_request",
+    }
+}
+
+words! {
+    /// Impact.
+    Severity { Info = "info", Low = "low", Medium = "medium", High = "high", Critical = "critical", }
+}
+
+words! {
+    /// Certainty.
+    Confidence { Low = "low", Medium = "medium", High = "high", }
+}
+
+words! {
+    /// Whom a finding concerns.
+    FindingClass { Security = "security", Operations = "operations", }
+}
+
+words! {
+    /// How far a case is.
+    CaseState {
+        Open = "open",
+        /// Late proof took it back.
+        Withdrawn = "withdrawn",
+        /// Its window and ten minutes have passed in stream time.
+        Closed = "closed",
+    }
+}
+
+words! {
+    /// Why a finding is no alert: the column `not_alerted`.
+    NotAlerted { Severity = "severity", Confidence = "confidence", Suppressed = "suppressed", Learning = "learning", }
+}
+
+/// A case as the detector leaves it after one more match: one row, replaced by later revisions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Case {
+    pub(crate) finding_id: FindingId,
+    /// The log offset of the record that made this revision.
+    pub(crate) revision: Offset,
+    pub(crate) rule: RuleId,
+    pub(crate) rule_version: u16,
+    pub(crate) tenant: String,
+    pub(crate) iss: String,
+    pub(crate) sub: String,
+    pub(crate) subject_kind: Option<SubjectKind>,
+    pub(crate) client_id: String,
+    pub(crate) gateway: String,
+    pub(crate) kid: String,
+    /// Start of the case's window in event time.
+    pub(crate) case_start: UnixMs,
+    pub(crate) first_time: UnixMs,
+    pub(crate) last_time: UnixMs,
+    pub(crate) state: CaseState,
+    /// (severity, confidence) is the lexicographic maximum over the case's pairs: it never falls.
+    pub(crate) severity: Severity,
+    pub(crate) confidence: Confidence,
+    pub(crate) class: FindingClass,
+    /// What lowered the deciding pair, each by name.
+    pub(crate) lowered_by: Vec<String>,
+    pub(crate) title: String,
+    pub(crate) summary: String,
+    /// The facts of the deciding pair: a JSON object whose members each rule documents.
+    pub(crate) evidence: serde_json::Value,
+    pub(crate) token_refs: Vec<String>,
+    pub(crate) ips: Vec<IpAddr>,
+    pub(crate) event_ids: Vec<Uuid>,
+    pub(crate) event_count: u64,
+    /// MITRE ATT&CK technique ids.
+    pub(crate) techniques: Vec<String>,
+}
+
+/// How strong a case was before this revision: what `alert` compares with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) severity: Severity,
+    pub(crate) confidence: Confidence,
+    pub(crate) time: UnixMs,
+}
+
+/// One revision of a case, and what it was before.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct CaseUpdate {
+    pub(crate) case: Case,
+    /// `None` if this record opened the case.
+    pub(crate) before: Option<Standing>,
+}
+
+/// A case and what was decided: the row of `finding_rows`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Finding {
+    #[serde(flatten)]
+    pub(crate) case: Case,
+    pub(crate) is_alert: bool,
+    /// `None` if it is an alert.
+    pub(crate) not_alerted: Option<NotAlerted>,
+    /// The suppression's name; empty if none.
+    pub(crate) suppressed_by: String,
+}

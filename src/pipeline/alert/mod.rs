@@ -1,0 +1,22 @@
+//! **alert**: which cases someone must be told about, and when (DETECTION, first paragraph).
+
+use super::detect::Assessed;
+use super::enrich::Enriched;
+use crate::model::{Alert, Finding};
+
+/// Suppressions and what goes into an alert's text.
+pub(crate) struct Policy {}
+
+/// What `alert` leaves.
+#[derive(Debug)]
+pub(crate) struct Alerted<'r> {
+    pub(crate) enriched: Enriched<'r>,
+    pub(crate) findings: Vec<Finding>,
+    /// The steps (opened, raised) that this record made.
+    pub(crate) alerts: Vec<Alert>,
+}
+
+/// Decides about every case that was touched.
+pub(crate) fn alert<'r>(_assessed: Assessed<'r>, _policy: &Policy) -> Alerted<'r> {
+    unimplemented!("filled by the alert room")
+}

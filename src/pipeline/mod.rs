@@ -1,0 +1,90 @@
+//! The product on one screen: what happens to one record.
+//!
+//! ```text
+//! Record ─decode→ Decoded ─verify→ Checked ─enrich→ Enriched ─detect→ Assessed ─alert→ Alerted ─store→ Stored ─settle→ offset
+//! ```
+//!
+//! Rooms are verbs in the order that data walks through them; what leaves a room is a past participle. A record never
+//! walks back. The first four rooms are pure: no I/O, no wall clock, no async, no randomness; only `detect` holds state.
+//! Every way out has a name: a record is carried on, forwarded to its home partition, counted as control, or rejected
+//! with its reason. consumed = stored + dropped + dead-lettered + forwarded + control, always.
+
+pub(crate) mod decode;
+pub(crate) mod verify;
+
+pub(crate) mod enrich;
+
+pub(crate) mod detect;
+
+pub(crate) mod alert;
+
+pub(crate) mod store;
+
+pub(crate) mod settle;
+
+use std::sync::Arc;
+
+use crate::log::{Batch, Record};
+use crate::model::PartitionId;
+use store::Block;
+
+/// What the walk looks things up in: immutable, swapped only where a block is cut, named in the block's line.
+#[derive(Clone)]
+pub(crate) struct Snapshots {
+    pub(crate) verify: Arc<verify::Trust>,
+    pub(crate) enrich: Arc<enrich::Atlas>,
+    pub(crate) detect: Arc<detect::Rulebook>,
+    pub(crate) alert: Arc<alert::Policy>,
+}
+
+/// One partition's walk through the rooms. It lives on whichever worker thread walks the partition's next batch.
+pub(crate) struct Walk {
+    bounds: decode::Bounds,
+    snapshots: Snapshots,
+    enricher: enrich::Enricher,
+    detector: detect::Detector,
+}
+
+/// Whether the records are walked to be stored, or only to build the state that an owner before us had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Store,
+    StateOnly,
+}
+
+impl Walk {
+    pub(crate) fn new(bounds: decode::Bounds, snapshots: Snapshots, partition: PartitionId) -> Self {
+        let detector = detect::Detector::new(partition);
+        Self { bounds, enricher: enrich::Enricher::default(), snapshots, detector }
+    }
+
+    /// Called where a block is cut, and nowhere else: within a block the walk sees one set of snapshots.
+    pub(crate) fn use_snapshots(&mut self, snapshots: Snapshots) {
+        self.snapshots = snapshots;
+    }
+
+    /// Walks a batch through the rooms into `block`.
+    pub(crate) fn walk(&mut self, batch: &Batch, purpose: Purpose, block: &mut Block) {
+        for record in batch.iter() {
+            self.step(&record, purpose, block);
+        }
+    }
+
+    fn step(&mut self, record: &Record<'_>, purpose: Purpose, block: &mut Block) {
+        let decoded = match decode::decode(record, &self.bounds) {
+            Ok(decoded) => decoded,
+            Err(rejected) => return block.reject(record, rejected),
+        };
+        if let Some(home) = decode::forward(&decoded, record, &self.bounds, block.partition()) {
+            return block.forward(record, home);
+        }
+        let checked = verify::verify(decoded, record, &self.snapshots.verify);
+        let enriched = enrich::enrich(checked, &self.snapshots.enrich, &mut self.enricher);
+        let assessed = self.detector.detect(enriched, record, &self.snapshots.detect);
+        if purpose == Purpose::StateOnly {
+            return;
+        }
+        let alerted = alert::alert(assessed, &self.snapshots.alert);
+        block.push(record, alerted);
+    }
+}
