@@ -9,6 +9,11 @@ pub(crate) mod journal;
 pub(crate) mod kafka;
 mod topics;
 
+/// A real Apache Kafka for the tests; `tests/it` includes the same file.
+#[cfg(test)]
+#[path = "../../tests/support/kafka.rs"]
+pub(crate) mod broker;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

@@ -1,1 +1,4 @@
 //! The log on Apache Kafka.
+
+#[cfg(test)]
+mod tests;
