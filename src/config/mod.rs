@@ -169,15 +169,15 @@ pub(crate) enum DestinationKind {
     File { path: PathBuf },
 }
 
-/// `[geo]`: files; what is `None` is not used.
-#[derive(Clone, Debug, Default)]
+/// `[geo]`: files, each kind possibly split by address family; what is empty is not used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct GeoFiles {
     /// MMDB, DB-IP's or GeoLite2/GeoIP2 City's layout.
-    pub(crate) city: Option<PathBuf>,
+    pub(crate) city: Vec<PathBuf>,
     /// CSV ranges with organisation (`start,end,asn,organisation`), or GeoLite2 ASN MMDB.
-    pub(crate) asn: Option<PathBuf>,
+    pub(crate) asn: Vec<PathBuf>,
     /// MMDB: the second opinion on the country.
-    pub(crate) country: Option<PathBuf>,
+    pub(crate) country: Vec<PathBuf>,
     /// Lines that override the shipped networks.csv.
     pub(crate) networks: Option<PathBuf>,
     /// CSV: CIDR → place, kind, label. Wins over all.
