@@ -5,9 +5,12 @@
 //! anyone but the partition's owner is refused, and metadata survives.
 
 mod batch;
+mod topics;
+
+#[cfg(test)]
+pub(crate) mod contract;
 pub(crate) mod journal;
 pub(crate) mod kafka;
-mod topics;
 
 /// A real Apache Kafka for the tests; `tests/it` includes the same file.
 #[cfg(test)]
@@ -123,7 +126,14 @@ pub(crate) enum CommitError {
     /// Nothing was committed; the same commit may be tried again.
     #[error("the commit did not go through and is tried again: {0}")]
     Retry(String),
+    /// The metadata (over [`METADATA_BYTES_MAX`]) or a carried record is larger than the log takes: nothing was
+    /// committed, and trying again is no use.
+    #[error("a commit's metadata or record of {bytes} bytes is more than the log takes")]
+    TooLarge { bytes: usize },
 }
+
+/// The most metadata that a commit may have: what Apache Kafka takes by default, less a margin.
+pub(crate) const METADATA_BYTES_MAX: usize = 4_000;
 
 /// The log.
 #[async_trait]
@@ -152,7 +162,7 @@ pub(crate) trait EventLog: Send + Sync {
 /// One member of a group. Dropping it leaves the group; its lanes are dead from then on.
 #[async_trait]
 pub(crate) trait Membership: Send {
-    /// Waits for the next change of what this member owns.
+    /// Waits for the next change of what this member owns. Cancel-safe: a dropped call loses no change.
     async fn next(&mut self) -> Result<MemberEvent, LogError>;
 }
 
