@@ -1,21 +1,105 @@
 //! **verify**: what can be proved about a token's use. Total: a bad token is data, not an error. Pure.
+//!
+//! The verdict is the first of DESIGN's list that holds; what an event does not say is not checked. We never see the
+//! token, so its signature stays the gateway's word: here it is held against who may say what.
+
+mod jwks;
+mod signature;
+mod trust;
+
+#[cfg(test)]
+mod tests;
 
 use super::decode::Decoded;
+use crate::config::Signatures;
 use crate::log::Record;
-use crate::model::{Proof, Verdict};
+use crate::model::{Event, GatewayVerdict, Proof, UnixMs, Verdict};
+use jwks::KeyState;
+use trust::TenantTrust;
 
-/// Issuers, key sets and record-signature keys: an immutable snapshot.
-pub(crate) struct Trust {}
+pub(crate) use signature::{DOOR_KEY_ID, SIGNATURE_HEADER, door_key, sign_record};
+pub(crate) use trust::{Trust, TrustErrors};
+
+/// How far a source's clock may be behind the issuer's: for `nbf` and `iat`; `exp` has none (ISSUER, "Tokens").
+const SKEW_MS: i64 = 30_000;
 
 /// What `verify` leaves.
 #[derive(Debug)]
 pub(crate) struct Checked<'r> {
     pub(crate) decoded: Decoded<'r>,
     pub(crate) verdict: Verdict,
+    /// At most `gateway_attested`: only `detect` holds the ledger that can raise it.
     pub(crate) proof: Proof,
 }
 
 /// Gives the first verdict of DESIGN's list that holds.
-pub(crate) fn verify<'r>(_decoded: Decoded<'r>, _record: &Record<'r>, _trust: &Trust) -> Checked<'r> {
-    unimplemented!("filled by the verify room")
+pub(crate) fn verify<'r>(decoded: Decoded<'r>, record: &Record<'r>, trust: &Trust) -> Checked<'r> {
+    let event = &decoded.event;
+    let tenant = trust.tenant(&event.tenant);
+    let attested = tenant.signatures != Signatures::Off && trust.signers().attest(event, record);
+    let verdict = if tenant.signatures == Signatures::Require && !attested {
+        Verdict::UNATTESTED
+    } else {
+        let said = event.gateway_verdict.unwrap_or(GatewayVerdict::Unspecified);
+        Verdict::Token(refusal(event, tenant, trust).unwrap_or(said))
+    };
+    let proof = if attested { Proof::GatewayAttested } else { Proof::None };
+    Checked { decoded, verdict, proof }
+}
+
+/// Why we refuse the token ourselves, whatever the gateway says.
+fn refusal(event: &Event<'_>, tenant: &TenantTrust, trust: &Trust) -> Option<GatewayVerdict> {
+    let token = event.token.as_ref()?;
+    let issuer = token.iss.as_deref().and_then(|iss| tenant.issuer(iss));
+
+    let foreign_tenant =
+        token.tenant_id.as_deref().is_some_and(|id| id != event.tenant && trust.declares(id));
+    let stranger = token.iss.as_deref().filter(|_| tenant.has_issuers() && issuer.is_none());
+    if foreign_tenant || stranger.is_some_and(|iss| trust.knows_issuer(iss)) {
+        return Some(GatewayVerdict::IssuerTenantMismatch);
+    }
+    if stranger.is_some() {
+        return Some(GatewayVerdict::UnknownIssuer);
+    }
+
+    let keys = issuer.and_then(|issuer| issuer.keys.as_ref());
+    let key = keys.zip(token.kid.as_deref()).map(|(keys, kid)| keys.get(kid));
+    if let Some(alg) = token.alg.as_deref() {
+        // `none` is nobody's algorithm, with or without configured issuers (RFC 8725, section 3.2).
+        let refused = alg.eq_ignore_ascii_case("none")
+            || keys.is_some_and(|keys| !keys.allow(alg))
+            || key.flatten().is_some_and(|key| !key.allows(alg));
+        if refused {
+            return Some(GatewayVerdict::AlgNotAllowed);
+        }
+    }
+    if let Some(key) = key {
+        match key.map(|key| key.state_at(event.time)) {
+            None => return Some(GatewayVerdict::UnknownKey),
+            Some(KeyState::Revoked) => return Some(GatewayVerdict::KeyRevoked),
+            Some(KeyState::Prepared | KeyState::Expired) => return Some(GatewayVerdict::KeyRetired),
+            Some(KeyState::Active) => {}
+        }
+    }
+
+    let early =
+        |claim: Option<i64>| claim.is_some_and(|claim| numeric_date(claim).since_ms(event.time) > SKEW_MS);
+    if early(token.nbf) || early(token.iat) {
+        return Some(GatewayVerdict::NotYetValid);
+    }
+    if token.exp.is_some_and(|exp| numeric_date(exp) <= event.time) {
+        return Some(GatewayVerdict::Expired);
+    }
+    let longest_s = issuer.and_then(|issuer| issuer.max_lifetime_s);
+    if let (Some(iat), Some(exp), Some(longest_s)) = (token.iat, token.exp, longest_s)
+        && exp.saturating_sub(iat) > longest_s
+    {
+        return Some(GatewayVerdict::LifetimeTooLong);
+    }
+    None
+}
+
+/// A NumericDate (RFC 7519, section 2): seconds since the epoch.
+fn numeric_date(seconds: i64) -> UnixMs {
+    UnixMs::new(seconds.saturating_mul(1000))
 }

@@ -1,0 +1,221 @@
+//! An issuer's key set (RFC 7517): which kid may sign with which algorithm, and when.
+
+use std::collections::HashMap;
+
+use jsonwebtoken::DecodingKey;
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::model::{UnixMs, words};
+
+words! {
+    /// The signature algorithms that a public key can have (IANA, "JSON Web Signature and Encryption Algorithms").
+    SigningAlg {
+        Es256 = "ES256",
+        Es384 = "ES384",
+        Es512 = "ES512",
+        Es256k = "ES256K",
+        Rs256 = "RS256",
+        Rs384 = "RS384",
+        Rs512 = "RS512",
+        Ps256 = "PS256",
+        Ps384 = "PS384",
+        Ps512 = "PS512",
+        EdDsa = "EdDSA",
+        Ed25519 = "Ed25519",
+        Ed448 = "Ed448",
+        MlDsa44 = "ML-DSA-44",
+        MlDsa65 = "ML-DSA-65",
+        MlDsa87 = "ML-DSA-87",
+    }
+}
+
+/// A set of [`SigningAlg`]s.
+#[derive(Clone, Copy, Default)]
+struct Algs(u32);
+
+impl Algs {
+    fn of(algs: &[SigningAlg]) -> Self {
+        Self(algs.iter().fold(0, |set, alg| set | 1 << *alg as u32))
+    }
+
+    fn has(self, alg: &str) -> bool {
+        SigningAlg::parse(alg).is_some_and(|alg| self.0 & (1 << alg as u32) != 0)
+    }
+}
+
+/// An issuer's public keys by kid.
+#[derive(Default)]
+pub(super) struct KeySet {
+    keys: HashMap<String, Key, foldhash::fast::RandomState>,
+    /// What any of the keys allows.
+    algs: Algs,
+}
+
+/// What is known of one key.
+pub(super) struct Key {
+    algs: Algs,
+    lifetime: Lifetime,
+}
+
+/// What a key is at one time. A retained key is as good as an active one, so the two are one here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeyState {
+    Prepared,
+    Active,
+    Expired,
+    Revoked,
+}
+
+/// When a key may be used: JWK members that OpenID Federation 1.0 (section 8.7.2) registered, in seconds since the
+/// epoch. A key without them is active.
+#[derive(Deserialize)]
+struct Lifetime {
+    nbf: Option<i64>,
+    exp: Option<i64>,
+    revoked: Option<Revocation>,
+}
+
+#[derive(Deserialize)]
+struct Revocation {
+    revoked_at: i64,
+}
+
+impl KeySet {
+    /// The signing keys of a JWK set, and each bad key's kid (or place) with what is wrong with it. Keys for
+    /// encryption are passed over: they sign nothing. An error if it is no JWK set at all.
+    pub(super) fn parse(json: &[u8]) -> Result<(Self, Vec<(String, String)>), String> {
+        #[derive(Deserialize)]
+        struct JwkSet {
+            keys: Vec<Value>,
+        }
+        let parsed: JwkSet = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+        let (mut set, mut bad) = (Self::default(), Vec::new());
+        for (place, jwk) in parsed.keys.into_iter().enumerate() {
+            let kid = jwk.get("kid").and_then(Value::as_str).map(str::to_owned);
+            match (kid, Key::parse(jwk)) {
+                (_, Ok(None)) => {}
+                (None, Ok(Some(_))) => bad.push((
+                    format!("#{place}"),
+                    "it has no `kid`, so no token can name it: give it one, or leave it out".to_owned(),
+                )),
+                (Some(kid), Ok(Some(key))) => {
+                    set.algs.0 |= key.algs.0;
+                    if set.keys.insert(kid.clone(), key).is_some() {
+                        bad.push((kid, "two keys have this kid: which is meant cannot be told".to_owned()));
+                    }
+                }
+                (kid, Err(cause)) => bad.push((kid.unwrap_or_else(|| format!("#{place}")), cause)),
+            }
+        }
+        Ok((set, bad))
+    }
+
+    pub(super) fn get(&self, kid: &str) -> Option<&Key> {
+        self.keys.get(kid)
+    }
+
+    /// Whether any key of the set can have made a signature with `alg`.
+    pub(super) fn allow(&self, alg: &str) -> bool {
+        self.algs.has(alg)
+    }
+
+    /// A line a key, for the snapshot's name.
+    pub(super) fn lines(&self) -> impl Iterator<Item = String> {
+        self.keys.iter().map(|(kid, key)| {
+            let Lifetime { nbf, exp, revoked } = &key.lifetime;
+            let revoked_at = revoked.as_ref().map(|revoked| revoked.revoked_at);
+            format!("{kid:?} {:x} {nbf:?} {exp:?} {revoked_at:?}", key.algs.0)
+        })
+    }
+}
+
+impl Key {
+    /// `None` for a key that encrypts.
+    fn parse(jwk: Value) -> Result<Option<Self>, String> {
+        let text = |member: &str| jwk.get(member).and_then(Value::as_str);
+        if jwk.get("d").is_some() || jwk.get("k").is_some() {
+            return Err("it holds a private or shared key: a key set is for public keys alone".to_owned());
+        }
+        let declared = text("alg").map(str::to_owned);
+        let encrypts = text("use") == Some("enc")
+            || matches!(text("crv"), Some("X25519" | "X448"))
+            || declared.as_deref().is_some_and(|alg| {
+                alg.starts_with("RSA-OAEP") || alg.starts_with("ECDH-ES") || alg == "RSA1_5"
+            });
+        if encrypts {
+            return Ok(None);
+        }
+        let lifetime = Lifetime::deserialize(&jwk)
+            .map_err(|error| format!("its `nbf`, `exp` or `revoked` cannot be read: {error}"))?;
+        let possible = possible_algs(jwk)?;
+        let algs = match declared {
+            None if possible.is_empty() => {
+                return Err("its type has no default algorithm: give it an `alg`".to_owned());
+            }
+            None => Algs::of(possible),
+            Some(alg) => match SigningAlg::parse(&alg) {
+                Some(known) if possible.is_empty() || possible.contains(&known) => Algs::of(&[known]),
+                Some(_) => return Err(format!("a key of its type and curve cannot sign with {alg:?}")),
+                None => return Err(format!("{alg:?} is not a signature algorithm of a public key")),
+            },
+        };
+        Ok(Some(Self { algs, lifetime }))
+    }
+
+    pub(super) fn allows(&self, alg: &str) -> bool {
+        self.algs.has(alg)
+    }
+
+    /// Judged at the event's time, so that an old event is judged by what held then.
+    pub(super) fn state_at(&self, time: UnixMs) -> KeyState {
+        let reached = |claim: Option<i64>| claim.map(|claim| super::numeric_date(claim) <= time);
+        if reached(self.lifetime.revoked.as_ref().map(|revoked| revoked.revoked_at)) == Some(true) {
+            KeyState::Revoked
+        } else if reached(self.lifetime.nbf) == Some(false) {
+            KeyState::Prepared
+        } else if reached(self.lifetime.exp) == Some(true) {
+            KeyState::Expired
+        } else {
+            KeyState::Active
+        }
+    }
+}
+
+/// What a key can sign with by its type and curve; empty where the type does not tell. Its material is read once here,
+/// so that a file cut short or pasted wrong is found when it is loaded.
+fn possible_algs(jwk: Value) -> Result<&'static [SigningAlg], String> {
+    use SigningAlg::*;
+    let unreadable = |error: &dyn std::fmt::Display| format!("it cannot be read: {error}");
+    let jwk: Jwk = serde_json::from_value(jwk).map_err(|error| unreadable(&error))?;
+    let algs: &[_] = match &jwk.algorithm {
+        AlgorithmParameters::EllipticCurve(key) => match key.curve {
+            EllipticCurve::P256 => &[Es256],
+            EllipticCurve::P384 => &[Es384],
+            EllipticCurve::P521 => &[Es512],
+            _ => return Err("its curve is not one for ECDSA".to_owned()),
+        },
+        AlgorithmParameters::RSA(_) => &[Rs256, Rs384, Rs512, Ps256, Ps384, Ps512],
+        AlgorithmParameters::OctetKeyPair(_) => &[EdDsa, Ed25519],
+        AlgorithmParameters::OctetKey(_) => {
+            return Err("it holds a shared key: a key set is for public keys alone".to_owned());
+        }
+        // What the `Jwk` type does not know it leaves unread: new key types and curves, and broken keys of old ones.
+        AlgorithmParameters::Other(other) => {
+            let text = |member: &str| other.fields.get(member).and_then(Value::as_str);
+            return match (text("kty"), text("crv")) {
+                (None, _) => Err("it has no `kty`".to_owned()),
+                (Some("EC"), Some("secp256k1")) => Ok(&[Es256k]),
+                (Some("OKP"), Some("Ed448")) => Ok(&[EdDsa, Ed448]),
+                (Some(kty @ ("RSA" | "EC" | "OKP")), _) => {
+                    Err(format!("it lacks a member that a key of type {kty} has, or its curve is unknown"))
+                }
+                (Some(_), _) => Ok(&[]),
+            };
+        }
+        _ => &[],
+    };
+    DecodingKey::from_jwk(&jwk).map_err(|error| unreadable(&error))?;
+    Ok(algs)
+}
