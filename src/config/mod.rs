@@ -1,205 +1,208 @@
-//! Configuration: as written (flags, `JWTRAIL_…`, one TOML file) → as meant (these types, checked, all problems at once).
+//! Configuration: as written (flags, `JWTRAIL_…`, one TOML file, in this order, then defaults) → as meant ([`Config`]).
+//!
+//! All problems are reported at once, each with its key's path, where it was written and what to write instead. A secret
+//! reaches neither a message nor what `jwtrail check` prints.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
+mod keys;
+
+mod leaf;
+mod reader;
+mod written;
+
+mod convert;
+mod credentials;
+mod geo_files;
+mod meant;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use ipnet::IpNet;
+pub(crate) use credentials::Credentials;
+pub(crate) use keys::KEYS;
+pub(crate) use meant::*;
+use reader::{Context, Line, Section};
+use written::Source;
 
-use crate::model::{TenantId, UnixMs, Zone};
-
-/// A secret: never printed, wiped when dropped.
-#[derive(Clone, zeroize::Zeroize, zeroize::ZeroizeOnDrop)]
-pub(crate) struct Secret(String);
-
-impl Secret {
-    pub(crate) fn new(secret: String) -> Self {
-        Self(secret)
-    }
-
-    /// The secret itself: for a signature or a header, never for a text that a person or a file may see.
-    pub(crate) fn expose(&self) -> &str {
-        &self.0
-    }
+/// What flags may say; everything else has environment variables and the file.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Overrides {
+    /// `--config`: the file; without it `JWTRAIL_CONFIG`, then `jwtrail.toml` if that exists.
+    pub(crate) config: Option<PathBuf>,
+    /// `--data-dir`.
+    pub(crate) data_dir: Option<String>,
+    /// `--api`.
+    pub(crate) api: Option<String>,
+    /// `--clickhouse`: where the embedded engine listens.
+    pub(crate) clickhouse: Option<String>,
+    /// `--clickhouse-url`.
+    pub(crate) clickhouse_url: Option<String>,
+    /// `--brokers`.
+    pub(crate) brokers: Option<String>,
+    /// `--log-format`.
+    pub(crate) log_format: Option<String>,
 }
 
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("[redacted]")
-    }
-}
-
-/// Everything that was configured, checked.
-#[derive(Clone, Debug)]
-pub(crate) struct Config {
-    pub(crate) data_dir: PathBuf,
-    /// Where `up` listens with everything, and `serve` with the API.
-    pub(crate) api: SocketAddr,
-    pub(crate) tenants: HashMap<TenantId, Tenant>,
-    pub(crate) issuers: Vec<Issuer>,
-    pub(crate) gateways: Vec<Gateway>,
-    pub(crate) clients: Vec<ClientBackends>,
-    pub(crate) egress: Vec<Egress>,
-    pub(crate) suppressions: Vec<Suppression>,
-    pub(crate) destinations: Vec<Destination>,
-    pub(crate) geo: GeoFiles,
-    pub(crate) max_event_age: Duration,
-    pub(crate) kafka: Option<KafkaConfig>,
-    pub(crate) clickhouse: ClickHouseConfig,
-}
-
-/// `[[tenant]]`. Tenants need not be declared: an unknown one takes the defaults.
-#[derive(Clone, Debug)]
-pub(crate) struct Tenant {
-    /// Days that its events stay in ClickHouse: 90, never 0.
-    pub(crate) retention_days: u16,
-    pub(crate) signatures: Signatures,
-}
-
-crate::model::words! {
-    /// What a tenant demands of record signatures.
-    Signatures {
-        /// Without a valid one the verdict is `unattested`.
-        Require = "require",
-        /// A valid one raises the proof; a missing one changes nothing.
-        Record = "record",
-        Off = "off",
-    }
-}
-
-impl Default for Tenant {
-    fn default() -> Self {
-        Self { retention_days: 90, signatures: Signatures::Record }
-    }
-}
-
-/// `[[issuer]]`.
-#[derive(Clone, Debug)]
-pub(crate) struct Issuer {
-    /// Compared as one exact string.
-    pub(crate) iss: String,
-    pub(crate) tenant: TenantId,
-    /// A JWK set (RFC 7517, section 5).
-    pub(crate) jwks: Option<PathBuf>,
-    /// Issuers of the same space share their subjects.
-    pub(crate) subject_space: Option<String>,
-    pub(crate) preset: Option<IssuerPreset>,
-    /// A subject that matches (`*` stands for any run of characters) is a client.
-    pub(crate) clients_match: Option<String>,
-    pub(crate) max_lifetime: Option<Duration>,
-}
-
-crate::model::words! {
-    /// How an identity provider's client subjects look.
-    IssuerPreset { Keycloak = "keycloak", Auth0 = "auth0", Entra = "entra", Okta = "okta", }
-}
-
-/// `[[gateway]]`: a credential fixes name, zone and tenants.
-#[derive(Clone, Debug)]
-pub(crate) struct Gateway {
-    pub(crate) name: String,
-    pub(crate) zone: Zone,
-    pub(crate) tenants: Vec<TenantId>,
-    /// SHA-256 of its API key; `None` if it only writes to Kafka.
-    pub(crate) key_sha256: Option<[u8; 32]>,
-    pub(crate) signing: Vec<SigningKey>,
-}
-
-/// A key that signs a gateway's records.
-#[derive(Clone, Debug)]
-pub(crate) struct SigningKey {
-    pub(crate) id: String,
-    /// `hs256`: the HMAC secret.
-    pub(crate) secret: Secret,
-}
-
-/// `[[client]]`: server-side callers (BFF, SSR) of a client. An origin there is the client's, not the subject's.
-#[derive(Clone, Debug)]
-pub(crate) struct ClientBackends {
-    pub(crate) id: String,
-    pub(crate) tenant: TenantId,
-    pub(crate) backends: Vec<Backend>,
-}
-
-/// One declared backend network.
+/// What to do when `DATA_DIR/credentials.toml` is not there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Backend {
-    Cidr(IpNet),
-    Asn(u32),
+pub(crate) enum MissingCredentials {
+    /// Draw them and write the file: `up`.
+    Make,
+    /// Do without; a key that is then needed is asked for where it is used.
+    Accept,
 }
 
-/// `[[egress]]`: networks that one organisation leaves from are one origin.
+/// The process's environment: read here and nowhere else. Values that are not UTF-8 are nothing that we could use.
+pub(crate) fn environment() -> BTreeMap<String, String> {
+    #[expect(clippy::disallowed_methods, reason = "this is the owner of the environment")]
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+/// Reads, checks and joins all layers.
+///
+/// # Errors
+/// Every problem with what was written, at once.
+pub(crate) fn load(
+    overrides: &Overrides,
+    environment: &BTreeMap<String, String>,
+    missing: MissingCredentials,
+) -> Result<Config, ConfigError> {
+    let (config, _) = load_noting_keys(overrides, environment, missing)?;
+    Ok(config)
+}
+
+/// As [`load`], and says which keys the code read.
+fn load_noting_keys(
+    overrides: &Overrides,
+    environment: &BTreeMap<String, String>,
+    missing: MissingCredentials,
+) -> Result<(Config, std::collections::BTreeSet<String>), ConfigError> {
+    let mut problems = Vec::new();
+    let mut written = read_file(overrides, environment, &mut problems);
+    written::overlay(&mut written, written::from_env(environment, &mut problems));
+    written::overlay(&mut written, flags(overrides));
+
+    let context = Context::new(environment, problems);
+    let config = convert::config(Section::root(&context, written), missing);
+    let (problems, lines, asked) = context.finish();
+    match config {
+        Some(config) if problems.is_empty() => Ok((Config { effective: render(&lines), ..config }, asked)),
+        _ => Err(ConfigError { problems }),
+    }
+}
+
+/// The file's tree. A file that was named must exist; the default one need not.
+fn read_file(
+    overrides: &Overrides,
+    environment: &BTreeMap<String, String>,
+    problems: &mut Vec<Problem>,
+) -> written::Table {
+    let named = overrides
+        .config
+        .clone()
+        .or_else(|| environment.get(written::ENV_CONFIG).filter(|path| !path.is_empty()).map(PathBuf::from));
+    let path = named.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
+    match std::fs::read_to_string(&path) {
+        Ok(text) => written::from_toml(&path.display().to_string(), &text, problems),
+        Err(cause) if named.is_none() && cause.kind() == std::io::ErrorKind::NotFound => {
+            written::Table::new()
+        }
+        Err(cause) => {
+            let message = format!("the configuration file {} cannot be read: {cause}", path.display());
+            problems.push(Problem { key: String::new(), source: None, message });
+            written::Table::new()
+        }
+    }
+}
+
+/// The file that is read if none is named.
+const DEFAULT_FILE: &str = "jwtrail.toml";
+
+fn flags(overrides: &Overrides) -> written::Table {
+    let mut table = written::Table::new();
+    let flags: [(&Option<String>, &[&str], &'static str); 6] = [
+        (&overrides.data_dir, &["data_dir"], "--data-dir"),
+        (&overrides.api, &["api"], "--api"),
+        (&overrides.clickhouse, &["clickhouse", "listen"], "--clickhouse"),
+        (&overrides.clickhouse_url, &["clickhouse", "url"], "--clickhouse-url"),
+        (&overrides.brokers, &["kafka", "brokers"], "--brokers"),
+        (&overrides.log_format, &["log_format"], "--log-format"),
+    ];
+    for (value, path, flag) in flags {
+        if let Some(value) = value {
+            written::set_flag(&mut table, path, flag, value.clone());
+        }
+    }
+    table
+}
+
+/// The lines as TOML: a header only where something follows it.
+fn render(lines: &[Line]) -> String {
+    let mut text = String::new();
+    let mut pending = None;
+    for line in lines {
+        match line {
+            Line::Header(header) => pending = Some(header),
+            Line::Entry { key, value, source } => {
+                if let Some(header) = pending.take() {
+                    text.push_str(&format!("\n{header}\n"));
+                }
+                let source = source.as_ref().map_or_else(|| "default".to_owned(), Source::to_string);
+                text.push_str(&format!("{key} = {value}  # {source}\n"));
+            }
+        }
+    }
+    text
+}
+
+/// The configuration cannot be used as it was written.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) struct ConfigError {
+    pub(crate) problems: Vec<Problem>,
+}
+
+impl ConfigError {
+    fn one(key: &str, message: String) -> Self {
+        Self { problems: vec![Problem { key: key.to_owned(), source: None, message }] }
+    }
+
+    /// The closed word for log fields.
+    pub(crate) const fn code(&self) -> &'static str {
+        "config_wrong"
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.problems.len() {
+            1 => f.write_str("the configuration has a problem:")?,
+            many => write!(f, "the configuration has {many} problems:")?,
+        }
+        self.problems.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+    }
+}
+
+/// One thing that is wrong, and what to write instead.
 #[derive(Clone, Debug)]
-pub(crate) struct Egress {
-    pub(crate) tenant: TenantId,
-    pub(crate) label: String,
-    pub(crate) cidrs: Vec<IpNet>,
+pub(crate) struct Problem {
+    /// The key's path; empty if it is the file as a whole.
+    key: String,
+    source: Option<Source>,
+    message: String,
 }
 
-/// `[[suppress]]`: a human's mute. Expires by event time.
-#[derive(Clone, Debug)]
-pub(crate) struct Suppression {
-    /// `SHA-256`-free, stable name: `AUTHOR: REASON`.
-    pub(crate) name: String,
-    pub(crate) rule: crate::model::RuleId,
-    pub(crate) tenant: Option<TenantId>,
-    pub(crate) sub: Option<String>,
-    pub(crate) client_id: Option<String>,
-    pub(crate) gateway: Option<String>,
-    pub(crate) cidr: Option<IpNet>,
-    pub(crate) author: String,
-    pub(crate) reason: String,
-    pub(crate) expires: UnixMs,
-}
-
-/// `[[destination]]`.
-#[derive(Clone, Debug)]
-pub(crate) struct Destination {
-    pub(crate) name: String,
-    pub(crate) kind: DestinationKind,
-}
-
-/// Where alerts go.
-#[derive(Clone, Debug)]
-pub(crate) enum DestinationKind {
-    /// Standard Webhooks.
-    Webhook { url: String, secret: Secret, allow_private: bool },
-    /// JSON lines.
-    File { path: PathBuf },
-}
-
-/// `[geo]`: files, each kind possibly split by address family; what is empty is not used.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct GeoFiles {
-    /// MMDB, DB-IP's or GeoLite2/GeoIP2 City's layout.
-    pub(crate) city: Vec<PathBuf>,
-    /// CSV ranges with organisation (`start,end,asn,organisation`), or GeoLite2 ASN MMDB.
-    pub(crate) asn: Vec<PathBuf>,
-    /// MMDB: the second opinion on the country.
-    pub(crate) country: Vec<PathBuf>,
-    /// Lines that override the shipped networks.csv.
-    pub(crate) networks: Option<PathBuf>,
-    /// CSV: CIDR → place, kind, label. Wins over all.
-    pub(crate) overlay: Option<PathBuf>,
-}
-
-/// `[kafka]`.
-#[derive(Clone, Debug)]
-pub(crate) struct KafkaConfig {
-    pub(crate) brokers: String,
-    /// `[kafka.properties]`: passed through to librdkafka.
-    pub(crate) properties: Vec<(String, Secret)>,
-}
-
-/// `[clickhouse]`: a server, or where the embedded engine listens.
-#[derive(Clone, Debug)]
-pub(crate) struct ClickHouseConfig {
-    /// `None`: the embedded engine.
-    pub(crate) url: Option<String>,
-    /// Where the embedded engine listens.
-    pub(crate) listen: SocketAddr,
-    pub(crate) user: String,
-    pub(crate) password: Secret,
-    pub(crate) database: String,
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.key.as_str(), &self.source) {
+            ("", None) => f.write_str(&self.message),
+            ("", Some(source)) => write!(f, "{source}: {}", self.message),
+            (key, None) => write!(f, "{key}: {}", self.message),
+            (key, Some(source)) => write!(f, "{key} ({source}): {}", self.message),
+        }
+    }
 }

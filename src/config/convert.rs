@@ -1,0 +1,254 @@
+//! As written → as meant, section by section. Every function reads all of its keys before it gives up on one, so that
+//! all problems are found.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::leaf::{Brokers, HttpUrl, Name, Sha256Hex, Size, Span};
+use super::reader::Section;
+use super::{
+    ClickHouseConfig, ClientBackends, Config, Credentials, Destination, DestinationKind, DestinationWord,
+    Egress, Fsync, Gateway, GeoFiles, Issuer, JournalConfig, KafkaConfig, LogFormat, MissingCredentials,
+    Secret, Signatures, SigningKey, Suppression, Tenant, geo_files,
+};
+use crate::model::TenantId;
+
+/// `None` if something is wrong, which has then been reported.
+pub(super) fn config(mut root: Section<'_>, missing: MissingCredentials) -> Option<Config> {
+    let data_dir = root.or("data_dir", PathBuf::from("data"));
+    let api = root.or("api", loopback(8080));
+    let admin = root.or("admin", loopback(8081));
+    let run_metrics = root.or("run_metrics", loopback(9101));
+    let deliver_metrics = root.or("deliver_metrics", loopback(9102));
+    let log = root.or("log", "info".to_owned());
+    let log_format = root.or("log_format", LogFormat::Auto);
+    let grace = root.or("grace", Span(Duration::from_secs(30))).0;
+    let max_event_age = root.or("max_event_age", Span(Duration::from_secs(40 * DAY_S))).0;
+    let admin_key = root.secret("admin_key");
+
+    let credentials = match Credentials::load(&data_dir, missing) {
+        Ok(credentials) => credentials,
+        Err(error) => {
+            root.report("data_dir", error.to_string());
+            None
+        }
+    };
+
+    let ingest_key = root.table("door", |door| door.secret("ingest_key"));
+    let clickhouse = root.table("clickhouse", |section| clickhouse(section, credentials.as_ref()));
+    let kafka = root.table("kafka", kafka);
+    let journal = root.table("journal", |section| JournalConfig {
+        max_bytes: section.or("max_bytes", Size(10 << 30)).0,
+        fsync: section.or("fsync", Fsync::Always),
+    });
+    let geo = root.table("geo", geo);
+
+    let tenants = root.tables("tenant", tenant);
+    let issuers = root.tables("issuer", issuer);
+    let gateways = root.tables("gateway", gateway);
+    let clients = root.tables("client", |section| {
+        let (id, tenant) = (section.need("id"), section.need("tenant"));
+        Some(ClientBackends { backends: section.list("backends"), id: id?, tenant: tenant? })
+    });
+    let egress = root.tables("egress", |section| {
+        let (tenant, label) = (section.need("tenant"), section.need("label"));
+        Some(Egress { cidrs: section.list("cidrs"), tenant: tenant?, label: label? })
+    });
+    let suppressions = root.tables("suppress", suppression);
+    let destinations = root.tables("destination", |section| destination(section, credentials.as_ref()));
+
+    unique(&root, "tenant", "name", tenants.iter().map(|(name, _)| name.as_str()));
+    unique(&root, "gateway", "name", gateways.iter().map(|gateway| gateway.name.as_str()));
+    unique(&root, "destination", "name", destinations.iter().map(|destination| destination.name.as_str()));
+    let issued = issuers.iter().map(|issuer| format!("{}` of tenant `{}", issuer.iss, issuer.tenant));
+    unique(&root, "issuer", "iss", issued.collect::<Vec<_>>().iter().map(String::as_str));
+    root.finish();
+
+    let drawn = credentials.as_ref();
+    Some(Config {
+        data_dir,
+        api,
+        admin,
+        run_metrics,
+        deliver_metrics,
+        log,
+        log_format,
+        grace,
+        tenants: tenants.into_iter().collect::<HashMap<TenantId, Tenant>>(),
+        issuers,
+        gateways,
+        clients,
+        egress,
+        suppressions,
+        destinations,
+        geo,
+        max_event_age,
+        kafka,
+        clickhouse: clickhouse?,
+        journal,
+        ingest_key: ingest_key.or_else(|| drawn.map(|all| all.ingest_key.clone())),
+        admin_key: admin_key.or_else(|| drawn.map(|all| all.admin_key.clone())),
+        effective: String::new(),
+    })
+}
+
+const DAY_S: u64 = 24 * 60 * 60;
+
+fn loopback(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+/// Reports the second of two equal names.
+fn unique<'n>(root: &Section<'_>, list: &str, key: &str, names: impl Iterator<Item = &'n str>) {
+    let mut seen = BTreeSet::new();
+    for name in names.filter(|name| !seen.insert(*name)) {
+        root.report(&format!("{list}.{key}"), format!("there are two of `{name}`: give one another name"));
+    }
+}
+
+fn clickhouse(section: &mut Section<'_>, credentials: Option<&Credentials>) -> Option<ClickHouseConfig> {
+    let url = section.get::<HttpUrl>("url").map(|url| url.0.as_str().trim_end_matches('/').to_owned());
+    let listen = section.or("listen", loopback(8123));
+    let user = section.or("user", "jwtrail".to_owned());
+    let database = section.or("database", "jwtrail".to_owned());
+    let password = section.secret("password");
+    let analyst_password = section.secret("analyst_password");
+    let or = |secret: Option<Secret>, drawn: fn(&Credentials) -> &Secret| {
+        secret
+            .or_else(|| credentials.map(|all| drawn(all).clone()))
+            .unwrap_or_else(|| Secret::new(String::new()))
+    };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    if !database.bytes().all(plain) {
+        section.report("database", "is letters, digits and `_`");
+        return None;
+    }
+    Some(ClickHouseConfig {
+        url,
+        listen,
+        user,
+        password: or(password, |all| &all.clickhouse_password),
+        analyst_password: or(analyst_password, |all| &all.analyst_password),
+        database,
+    })
+}
+
+fn kafka(section: &mut Section<'_>) -> Option<KafkaConfig> {
+    let brokers = section.get::<Brokers>("brokers");
+    if section.has("properties") && brokers.is_none() {
+        section.report("brokers", "is missing: `[kafka.properties]` alone does not turn Kafka on");
+    }
+    let properties = section.properties("properties");
+    Some(KafkaConfig { brokers: brokers?.0, properties })
+}
+
+fn geo(section: &mut Section<'_>) -> GeoFiles {
+    let defaults = geo_files::shipped();
+    GeoFiles {
+        city: section.list_or("city", defaults.city),
+        asn: section.list_or("asn", defaults.asn),
+        country: section.list_or("country", defaults.country),
+        networks: section.get("networks"),
+        overlay: section.get("overlay"),
+    }
+}
+
+fn tenant(section: &mut Section<'_>) -> Option<(TenantId, Tenant)> {
+    let name = section.need("name");
+    let retention_days = section.or("retention_days", Tenant::default().retention_days);
+    let signatures = section.or("signatures", Signatures::Record);
+    if retention_days == 0 {
+        section.report("retention_days", "is at least 1 day");
+    }
+    Some((name?, Tenant { retention_days, signatures }))
+}
+
+fn issuer(section: &mut Section<'_>) -> Option<Issuer> {
+    let (iss, tenant) = (section.need("iss"), section.need("tenant"));
+    let subject_space = section.get("subject_space");
+    let preset = section.get("preset");
+    let clients_match = section.get("clients_match");
+    let max_lifetime = section.get::<Span>("max_lifetime").map(|span| span.0);
+    let jwks = section.table("jwks", |jwks| jwks.get("file"));
+    Some(Issuer { iss: iss?, tenant: tenant?, jwks, subject_space, preset, clients_match, max_lifetime })
+}
+
+fn gateway(section: &mut Section<'_>) -> Option<Gateway> {
+    let (name, zone) = (section.need::<Name>("name"), section.need("zone"));
+    if !section.has("tenants") {
+        section.report("tenants", "is missing: name the tenants that it serves");
+    }
+    let tenants = section.list("tenants");
+    let key_sha256 = section.get::<Sha256Hex>("key_sha256").map(|hash| hash.0);
+    let signing = section.tables("signing", |key| {
+        let id = key.need("id");
+        key.or("alg", SigningAlg::Hs256);
+        let written = key.has("secret");
+        let secret = key.secret("secret");
+        match &secret {
+            None if !written => key.report("secret", "is missing: it signs the gateway's records"),
+            Some(secret) if secret.expose().len() < 32 => {
+                key.report("secret", "is shorter than 32 bytes: `openssl rand -base64 32` makes a good one");
+            }
+            _ => {}
+        }
+        Some(SigningKey { id: id?, secret: secret? })
+    });
+    Some(Gateway { name: name?.0, zone: zone?, tenants, key_sha256, signing })
+}
+
+crate::model::words! {
+    /// How a gateway signs its records.
+    SigningAlg { Hs256 = "hs256", }
+}
+
+fn suppression(section: &mut Section<'_>) -> Option<Suppression> {
+    let rule = section.need("rule");
+    let (author, reason) = (section.need::<String>("author"), section.need::<String>("reason"));
+    let expires = section.need("expires");
+    let tenant = section.get("tenant");
+    let (sub, client_id, gateway, cidr) = section.table("match", |matched| {
+        (matched.get("sub"), matched.get("client_id"), matched.get("gateway"), matched.get("cidr"))
+    });
+    let (author, reason) = (author?, reason?);
+    let name = format!("{author}: {reason}");
+    let (rule, expires) = (rule?, expires?);
+    Some(Suppression { name, rule, tenant, sub, client_id, gateway, cidr, author, reason, expires })
+}
+
+fn destination(section: &mut Section<'_>, credentials: Option<&Credentials>) -> Option<Destination> {
+    let name = section.need::<Name>("name");
+    let kind = match section.need("kind") {
+        Some(DestinationWord::Webhook) => webhook(section, credentials),
+        Some(DestinationWord::File) => section.need("path").map(|path| DestinationKind::File { path }),
+        None => {
+            // What else it needs depends on the kind.
+            section.ignore_rest();
+            None
+        }
+    };
+    Some(Destination { name: name?.0, kind: kind? })
+}
+
+fn webhook(section: &mut Section<'_>, credentials: Option<&Credentials>) -> Option<DestinationKind> {
+    let url = section.need::<HttpUrl>("url");
+    let allow_private = section.or("allow_private", false);
+    let written = section.has("secret");
+    let mut secrets = section.secrets("secret");
+    if !written {
+        secrets.extend(credentials.map(|all| all.webhook_secret.clone()));
+    }
+    if secrets.is_empty() && !written {
+        let message = "is missing, and there are no credentials to take `webhook_secret` from: write what \
+                       the receiver checks signatures with";
+        section.report("secret", message);
+    }
+    if secrets.iter().any(|secret| super::credentials::webhook_key(secret).is_none()) {
+        section
+            .report("secret", "is `whsec_` and 24 to 64 bytes in base64: `whsec_$(openssl rand -base64 32)`");
+        return None;
+    }
+    Some(DestinationKind::Webhook { url: url?.0, secrets, allow_private })
+}

@@ -1,0 +1,294 @@
+//! As meant: what the rest of the program sees, checked.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::{ConfigError, Credentials};
+use crate::model::{TenantId, UnixMs, Zone};
+
+/// A secret: never printed, wiped when dropped.
+#[derive(Clone, zeroize::Zeroize, zeroize::ZeroizeOnDrop)]
+pub(crate) struct Secret(String);
+
+impl Secret {
+    pub(crate) fn new(secret: String) -> Self {
+        Self(secret)
+    }
+
+    /// The secret itself: for a signature or a header, never for a text that a person or a file may see.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// Everything that was configured, checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) data_dir: PathBuf,
+    /// Where `up` listens with everything, and `serve` with the API.
+    pub(crate) api: SocketAddr,
+    /// Where `serve` listens with administration.
+    pub(crate) admin: SocketAddr,
+    /// Where `run` listens with metrics and health.
+    pub(crate) run_metrics: SocketAddr,
+    /// Where `deliver` listens with metrics and health.
+    pub(crate) deliver_metrics: SocketAddr,
+    /// The log's filter, such as `info` or `jwtrail=debug,warn`.
+    pub(crate) log: String,
+    pub(crate) log_format: LogFormat,
+    /// How long draining may take before the process aborts without committing.
+    pub(crate) grace: Duration,
+    pub(crate) tenants: HashMap<TenantId, Tenant>,
+    pub(crate) issuers: Vec<Issuer>,
+    pub(crate) gateways: Vec<Gateway>,
+    pub(crate) clients: Vec<ClientBackends>,
+    pub(crate) egress: Vec<Egress>,
+    pub(crate) suppressions: Vec<Suppression>,
+    pub(crate) destinations: Vec<Destination>,
+    pub(crate) geo: GeoFiles,
+    pub(crate) max_event_age: Duration,
+    pub(crate) kafka: Option<KafkaConfig>,
+    pub(crate) clickhouse: ClickHouseConfig,
+    pub(crate) journal: JournalConfig,
+    pub(super) ingest_key: Option<Secret>,
+    pub(super) admin_key: Option<Secret>,
+    /// What `jwtrail check` prints.
+    pub(super) effective: String,
+}
+
+impl Config {
+    /// The whole configuration as TOML, each line with where it came from, secrets redacted.
+    pub(crate) fn effective(&self) -> &str {
+        &self.effective
+    }
+
+    /// The key that may name any gateway and tenant, and from which the door's and the walk's keys are derived.
+    pub(crate) fn ingest_key(&self) -> Result<&Secret, ConfigError> {
+        self.ingest_key.as_ref().ok_or_else(|| self.no_credential("door.ingest_key", "ingest_key"))
+    }
+
+    /// The key of the admin API.
+    pub(crate) fn admin_key(&self) -> Result<&Secret, ConfigError> {
+        self.admin_key.as_ref().ok_or_else(|| self.no_credential("admin_key", "admin_key"))
+    }
+
+    fn no_credential(&self, key: &str, credential: &str) -> ConfigError {
+        let file = Credentials::path(&self.data_dir);
+        ConfigError::one(
+            key,
+            format!(
+                "is not set, and there is no `{credential}` in {}: set it, or start `jwtrail up` once, which \
+                 makes that file, and use its data directory",
+                file.display()
+            ),
+        )
+    }
+}
+
+crate::model::words! {
+    /// How log lines are written.
+    LogFormat {
+        /// `text` on a terminal, `json` otherwise.
+        Auto = "auto",
+        Text = "text",
+        Json = "json",
+    }
+}
+
+/// `[[tenant]]`. Tenants need not be declared: an unknown one takes the defaults.
+#[derive(Clone, Debug)]
+pub(crate) struct Tenant {
+    /// Days that its events stay in ClickHouse: 90, never 0.
+    pub(crate) retention_days: u16,
+    pub(crate) signatures: Signatures,
+}
+
+crate::model::words! {
+    /// What a tenant demands of record signatures.
+    Signatures {
+        /// Without a valid one the verdict is `unattested`.
+        Require = "require",
+        /// A valid one raises the proof; a missing one changes nothing.
+        Record = "record",
+        Off = "off",
+    }
+}
+
+impl Default for Tenant {
+    fn default() -> Self {
+        Self { retention_days: 90, signatures: Signatures::Record }
+    }
+}
+
+/// `[[issuer]]`.
+#[derive(Clone, Debug)]
+pub(crate) struct Issuer {
+    /// Compared as one exact string.
+    pub(crate) iss: String,
+    pub(crate) tenant: TenantId,
+    /// A JWK set (RFC 7517, section 5).
+    pub(crate) jwks: Option<PathBuf>,
+    /// Issuers of the same space share their subjects.
+    pub(crate) subject_space: Option<String>,
+    pub(crate) preset: Option<IssuerPreset>,
+    /// A subject that matches (`*` stands for any run of characters) is a client.
+    pub(crate) clients_match: Option<String>,
+    pub(crate) max_lifetime: Option<Duration>,
+}
+
+crate::model::words! {
+    /// How an identity provider's client subjects look.
+    IssuerPreset { Keycloak = "keycloak", Auth0 = "auth0", Entra = "entra", Okta = "okta", }
+}
+
+/// `[[gateway]]`: a credential fixes name, zone and tenants.
+#[derive(Clone, Debug)]
+pub(crate) struct Gateway {
+    pub(crate) name: String,
+    pub(crate) zone: Zone,
+    pub(crate) tenants: Vec<TenantId>,
+    /// SHA-256 of its API key; `None` if it only writes to Kafka.
+    pub(crate) key_sha256: Option<[u8; 32]>,
+    pub(crate) signing: Vec<SigningKey>,
+}
+
+/// A key that signs a gateway's records.
+#[derive(Clone, Debug)]
+pub(crate) struct SigningKey {
+    pub(crate) id: String,
+    /// `hs256`: the HMAC secret.
+    pub(crate) secret: Secret,
+}
+
+/// `[[client]]`: server-side callers (BFF, SSR) of a client. An origin there is the client's, not the subject's.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientBackends {
+    pub(crate) id: String,
+    pub(crate) tenant: TenantId,
+    pub(crate) backends: Vec<Backend>,
+}
+
+/// One declared backend network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Backend {
+    Cidr(IpNet),
+    Asn(u32),
+}
+
+/// `[[egress]]`: networks that one organisation leaves from are one origin.
+#[derive(Clone, Debug)]
+pub(crate) struct Egress {
+    pub(crate) tenant: TenantId,
+    pub(crate) label: String,
+    pub(crate) cidrs: Vec<IpNet>,
+}
+
+/// `[[suppress]]`: a human's mute. Expires by event time.
+#[derive(Clone, Debug)]
+pub(crate) struct Suppression {
+    /// Its stable name, `AUTHOR: REASON`: the column `suppressed_by`.
+    pub(crate) name: String,
+    pub(crate) rule: crate::model::RuleId,
+    pub(crate) tenant: Option<TenantId>,
+    pub(crate) sub: Option<String>,
+    pub(crate) client_id: Option<String>,
+    pub(crate) gateway: Option<String>,
+    pub(crate) cidr: Option<IpNet>,
+    pub(crate) author: String,
+    pub(crate) reason: String,
+    pub(crate) expires: UnixMs,
+}
+
+/// `[[destination]]`.
+#[derive(Clone, Debug)]
+pub(crate) struct Destination {
+    pub(crate) name: String,
+    pub(crate) kind: DestinationKind,
+}
+
+/// Where alerts go.
+#[derive(Clone, Debug)]
+pub(crate) enum DestinationKind {
+    /// Standard Webhooks.
+    Webhook {
+        /// Of http or https, without user information. Path and query may be a capability: never log them.
+        url: reqwest::Url,
+        /// `whsec_…`, checked; at least one. Each signs, so that a receiver can change from one to the next.
+        secrets: Vec<Secret>,
+        /// Whether the receiver may have an address that is not public.
+        allow_private: bool,
+    },
+    /// JSON lines.
+    File { path: PathBuf },
+}
+
+crate::model::words! {
+    /// `kind` of a `[[destination]]`.
+    DestinationWord { Webhook = "webhook", File = "file", }
+}
+
+/// `[geo]`: files, each kind possibly split by address family; what is empty is not used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct GeoFiles {
+    /// MMDB, DB-IP's or GeoLite2/GeoIP2 City's layout.
+    pub(crate) city: Vec<PathBuf>,
+    /// CSV ranges with organisation (`start,end,asn,organisation`), or GeoLite2 ASN MMDB.
+    pub(crate) asn: Vec<PathBuf>,
+    /// MMDB: the second opinion on the country.
+    pub(crate) country: Vec<PathBuf>,
+    /// Lines that override the shipped networks.csv.
+    pub(crate) networks: Option<PathBuf>,
+    /// CSV: CIDR → place, kind, label. Wins over all.
+    pub(crate) overlay: Option<PathBuf>,
+}
+
+/// `[kafka]`.
+#[derive(Clone, Debug)]
+pub(crate) struct KafkaConfig {
+    pub(crate) brokers: String,
+    /// `[kafka.properties]`: passed through to librdkafka.
+    pub(crate) properties: Vec<(String, Secret)>,
+}
+
+/// `[clickhouse]`: a server, or where the embedded engine listens.
+#[derive(Clone, Debug)]
+pub(crate) struct ClickHouseConfig {
+    /// `None`: the embedded engine.
+    pub(crate) url: Option<String>,
+    /// Where the embedded engine listens.
+    pub(crate) listen: SocketAddr,
+    pub(crate) user: String,
+    /// Empty if neither configured nor among the credentials.
+    pub(crate) password: Secret,
+    /// Of the embedded engine's user `analyst`, who may only read. Empty as above.
+    pub(crate) analyst_password: Secret,
+    pub(crate) database: String,
+}
+
+/// `[journal]`: the log of a single machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct JournalConfig {
+    /// The oldest segments go when it is hit, whatever a group has committed.
+    pub(crate) max_bytes: u64,
+    pub(crate) fsync: Fsync,
+}
+
+crate::model::words! {
+    /// When an append is called durable.
+    Fsync {
+        /// On the disk: survives a power failure.
+        Always = "always",
+        /// In the system's cache, on the disk within a second: survives kill -9.
+        Interval = "interval",
+    }
+}
