@@ -88,18 +88,23 @@ pub(crate) struct Case {
     pub(crate) techniques: Vec<String>,
 }
 
-/// How strong a case was before this revision: what `alert` compares with.
+/// How strong a case stands after one of its matches: what `alert` compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Standing {
     pub(crate) severity: Severity,
     pub(crate) confidence: Confidence,
+    /// Event time of the match: suppressions expire by it.
     pub(crate) time: UnixMs,
+    /// The addresses of the deciding pair, earlier use first: suppressions by network look at them.
+    pub(crate) ips: [Option<IpAddr>; 2],
 }
 
-/// One revision of a case, and what it was before.
+/// One revision of a case, and how it stood before.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct CaseUpdate {
     pub(crate) case: Case,
+    /// After the case's latest match. Closing a case is no match: `now` is then what it was.
+    pub(crate) now: Standing,
     /// `None` if this record opened the case.
     pub(crate) before: Option<Standing>,
 }

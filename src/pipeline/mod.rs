@@ -24,7 +24,7 @@ pub(crate) mod settle;
 
 use std::sync::Arc;
 
-use crate::log::{Batch, Record};
+use crate::log::{Batch, Record, Topic};
 use crate::model::PartitionId;
 use store::Block;
 
@@ -43,6 +43,8 @@ pub(crate) struct Walk {
     snapshots: Snapshots,
     enricher: enrich::Enricher,
     detector: detect::Detector,
+    /// Where the rows of this walk lie: an alert carries its whole row.
+    source: alert::Source,
 }
 
 /// Whether the records are walked to be stored, or only to build the state that an owner before us had.
@@ -54,8 +56,9 @@ pub(crate) enum Purpose {
 
 impl Walk {
     pub(crate) fn new(bounds: decode::Bounds, snapshots: Snapshots, partition: PartitionId) -> Self {
-        let detector = detect::Detector::new(partition);
-        Self { bounds, enricher: enrich::Enricher::default(), snapshots, detector }
+        let source = alert::Source { log: bounds.log.clone(), topic: Topic::Events, partition };
+        let (enricher, detector) = (enrich::Enricher::default(), detect::Detector::default());
+        Self { bounds, enricher, snapshots, detector, source }
     }
 
     /// Called where a block is cut, and nowhere else: within a block the walk sees one set of snapshots.
@@ -84,7 +87,7 @@ impl Walk {
         if purpose == Purpose::StateOnly {
             return;
         }
-        let alerted = alert::alert(assessed, &self.snapshots.alert);
+        let alerted = alert::alert(assessed, &self.snapshots.alert, &self.source);
         block.push(record, alerted);
     }
 }

@@ -2,12 +2,13 @@
 
 use super::enrich::Enriched;
 use crate::log::Record;
-use crate::model::{CaseUpdate, PartitionId};
+use crate::model::CaseUpdate;
 
 /// The rules as configured: declared backends and egress groups, issuers that share subjects.
 pub(crate) struct Rulebook {}
 
 /// One partition's state.
+#[derive(Default)]
 pub(crate) struct Detector {}
 
 /// What `detect` leaves.
@@ -19,10 +20,6 @@ pub(crate) struct Assessed<'r> {
 }
 
 impl Detector {
-    pub(crate) fn new(_partition: PartitionId) -> Self {
-        Self {}
-    }
-
     /// Runs every rule over one event.
     pub(crate) fn detect<'r>(
         &mut self,
