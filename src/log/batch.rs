@@ -95,7 +95,17 @@ impl Batch {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = Record<'_>> {
-        self.records.iter().map(|span| Record {
+        self.slice(0..self.len())
+    }
+
+    /// How many of the first records lie before `limit`.
+    pub(crate) fn count_before(&self, limit: Offset) -> usize {
+        self.records.partition_point(|span| span.offset < limit)
+    }
+
+    /// The records of `range`, by their place in the batch.
+    pub(crate) fn slice(&self, range: Range<usize>) -> impl Iterator<Item = Record<'_>> {
+        self.records[range].iter().map(|span| Record {
             offset: span.offset,
             append_time: span.append_time,
             key: span.key.clone().map(|range| &self.bytes[range]),

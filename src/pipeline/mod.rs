@@ -22,6 +22,7 @@ pub(crate) mod store;
 
 pub(crate) mod settle;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::log::{Batch, Record, Topic};
@@ -47,13 +48,6 @@ pub(crate) struct Walk {
     source: alert::Source,
 }
 
-/// Whether the records are walked to be stored, or only to build the state that an owner before us had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    Store,
-    StateOnly,
-}
-
 impl Walk {
     pub(crate) fn new(bounds: decode::Bounds, snapshots: Snapshots, partition: PartitionId) -> Self {
         let source = alert::Source { log: bounds.log.clone(), topic: Topic::Events, partition };
@@ -66,28 +60,39 @@ impl Walk {
         self.snapshots = snapshots;
     }
 
-    /// Walks a batch through the rooms into `block`.
-    pub(crate) fn walk(&mut self, batch: &Batch, purpose: Purpose, block: &mut Block) {
-        for record in batch.iter() {
-            self.step(&record, purpose, block);
+    /// Walks the records of `range` through the rooms into `block`. Without a block they are walked for state alone:
+    /// they are settled already, and only what the detector remembers of them is wanted again.
+    pub(crate) fn walk(&mut self, batch: &Batch, range: Range<usize>, mut block: Option<&mut Block>) {
+        for record in batch.slice(range) {
+            match block.as_deref_mut() {
+                Some(block) => self.step(&record, block),
+                None => self.remember(&record),
+            }
         }
     }
 
-    fn step(&mut self, record: &Record<'_>, purpose: Purpose, block: &mut Block) {
+    fn step(&mut self, record: &Record<'_>, block: &mut Block) {
         let decoded = match decode::decode(record, &self.bounds) {
             Ok(decoded) => decoded,
             Err(rejected) => return block.reject(record, rejected),
         };
-        if let Some(home) = decode::forward(&decoded, record, &self.bounds, block.partition()) {
-            return block.forward(record, home);
+        if let Some(copy) = decode::forward(&decoded, record, &self.bounds, block.partition()) {
+            return block.forward(record, copy);
         }
         let checked = verify::verify(decoded, record, &self.snapshots.verify);
         let enriched = enrich::enrich(checked, &self.snapshots.enrich, &mut self.enricher);
         let assessed = self.detector.detect(enriched, record, &self.snapshots.detect);
-        if purpose == Purpose::StateOnly {
-            return;
-        }
         let alerted = alert::alert(assessed, &self.snapshots.alert, &self.source);
         block.push(record, alerted);
+    }
+
+    fn remember(&mut self, record: &Record<'_>) {
+        let Ok(decoded) = decode::decode(record, &self.bounds) else { return };
+        if decode::forward(&decoded, record, &self.bounds, self.source.partition).is_some() {
+            return;
+        }
+        let checked = verify::verify(decoded, record, &self.snapshots.verify);
+        let enriched = enrich::enrich(checked, &self.snapshots.enrich, &mut self.enricher);
+        self.detector.detect(enriched, record, &self.snapshots.detect);
     }
 }
