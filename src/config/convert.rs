@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::leaf::{Brokers, HttpUrl, Name, Sha256Hex, Size, Span};
+use super::leaf::{Brokers, HttpUrl, LogFilter, Name, Sha256Hex, Size, Span};
 use super::reader::Section;
 use super::{
     ClickHouseConfig, ClientBackends, Config, Credentials, Destination, DestinationKind, DestinationWord,
@@ -22,7 +22,7 @@ pub(super) fn config(mut root: Section<'_>, missing: MissingCredentials) -> Opti
     let admin = root.or("admin", loopback(8081));
     let run_metrics = root.or("run_metrics", loopback(9101));
     let deliver_metrics = root.or("deliver_metrics", loopback(9102));
-    let log = root.or("log", "info".to_owned());
+    let log = root.or("log", LogFilter("info".to_owned())).0;
     let log_format = root.or("log_format", LogFormat::Auto);
     let grace = root.or("grace", Span(Duration::from_secs(30))).0;
     let max_event_age = root.or("max_event_age", Span(Duration::from_secs(40 * DAY_S))).0;

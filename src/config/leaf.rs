@@ -208,6 +208,22 @@ impl Leaf for Brokers {
 
 const BROKERS: &str = "is a list of brokers, such as \"broker-1:9092,broker-2:9092\"";
 
+/// What is logged.
+pub(super) struct LogFilter(pub(super) String);
+
+impl Leaf for LogFilter {
+    fn read(written: &Written) -> Result<Self, String> {
+        let text = text(written)?;
+        match crate::telemetry::filter(text) {
+            Some(_) => Ok(Self(text.to_owned())),
+            None => Err("is a level (error, warn, info, debug, trace) or \"TARGET=LEVEL,…\"".to_owned()),
+        }
+    }
+    fn show(&self) -> String {
+        quoted(&self.0)
+    }
+}
+
 /// A span of time: `30s`, `40d`.
 pub(super) struct Span(pub(super) Duration);
 

@@ -54,6 +54,7 @@ fn all_mistakes_are_reported_at_once() {
         r#"
             apl = "127.0.0.1:80"
             max_event_age = 40
+            log = "jwtrail=loud"
             log_format = "xml"
             admin_key = 7
 
@@ -106,34 +107,35 @@ fn all_mistakes_are_reported_at_once() {
     let shown = written.shown();
     assert!(!shown.contains("hunter"), "a secret is shown: {shown}");
     expect![[r#"
-        the configuration has 27 problems:
-          admin_key (jwtrail.toml, line 5): is a secret: write "…", { file = "PATH" } or { env = "NAME" }
+        the configuration has 28 problems:
+          admin_key (jwtrail.toml, line 6): is a secret: write "…", { file = "PATH" } or { env = "NAME" }
           api (JWTRAIL_API): is an address and a port, such as "127.0.0.1:8080" or "[::1]:8080"
           apl (jwtrail.toml, line 2): no such key; did you mean `api`?
-          clickhouse.password (jwtrail.toml, line 9): is a secret: write "…", { file = "PATH" } or { env = "NAME" }
-          clickhouse.url (jwtrail.toml, line 8): must not hold a user or a password: they have keys of their own
+          clickhouse.password (jwtrail.toml, line 10): is a secret: write "…", { file = "PATH" } or { env = "NAME" }
+          clickhouse.url (jwtrail.toml, line 9): must not hold a user or a password: they have keys of their own
           clickhuse (JWTRAIL_CLICKHUSE__URL): no such key; did you mean `clickhouse`?
           destination[0].secret: is `whsec_` and 24 to 64 bytes in base64: `whsec_$(openssl rand -base64 32)`
-          destination[0].url (jwtrail.toml, line 37): is a URL of http or https
-          destination[1].allow_private (jwtrail.toml, line 44): no such key; there are name, kind, path
+          destination[0].url (jwtrail.toml, line 38): is a URL of http or https
+          destination[1].allow_private (jwtrail.toml, line 45): no such key; there are name, kind, path
           door.ingest_key.file (JWTRAIL_DOOR__INGEST_KEY__FILE): another JWTRAIL_ variable sets the same key, whole or in part: keep one
           egress (JWTRAIL_EGRESS): is a list: it can only be written in the file
-          gateway[0].key_sha256 (jwtrail.toml, line 25): is 64 hexadecimal digits: `printf %s KEY | sha256sum`
+          gateway[0].key_sha256 (jwtrail.toml, line 26): is 64 hexadecimal digits: `printf %s KEY | sha256sum`
           gateway[0].signing[0].secret: is shorter than 32 bytes: `openssl rand -base64 32` makes a good one
-          gateway[0].signing[1].alg (jwtrail.toml, line 26): is one of hs256
+          gateway[0].signing[1].alg (jwtrail.toml, line 27): is one of hs256
           gateway[0].signing[1].secret: is missing: it signs the gateway's records
           gateway[0].tenants: is missing: name the tenants that it serves
-          gateway[0].zone (jwtrail.toml, line 24): is one of edge, internal
+          gateway[0].zone (jwtrail.toml, line 25): is one of edge, internal
           kafka.brokers: is missing: `[kafka.properties]` alone does not turn Kafka on
-          log_format (jwtrail.toml, line 4): is one of auto, text, json
+          log (jwtrail.toml, line 4): is a level (error, warn, info, debug, trace) or "TARGET=LEVEL,…"
+          log_format (jwtrail.toml, line 5): is one of auto, text, json
           max_event_age (jwtrail.toml, line 3): is a span of time, such as "500ms", "30s", "5m", "12h" or "40d"
-          suppress[0].expires (jwtrail.toml, line 31): not an RFC 3339 time such as 2026-11-23T10:15:00.123Z
-          suppress[0].match.cidr (jwtrail.toml, line 32): is a network or an address, such as "192.0.2.0/24" or "2001:db8::/32"
+          suppress[0].expires (jwtrail.toml, line 32): not an RFC 3339 time such as 2026-11-23T10:15:00.123Z
+          suppress[0].match.cidr (jwtrail.toml, line 33): is a network or an address, such as "192.0.2.0/24" or "2001:db8::/32"
           suppress[0].reason: is missing, and has no default
-          suppress[0].rule (jwtrail.toml, line 29): is one of impossible_travel, token_replay, shared_token, token_leak, token_in_request
-          tenant[0].name (jwtrail.toml, line 15): `Acme` is not a name: 1 to 63 of a-z, 0-9, `.`, `_`, `-`, beginning with a letter or digit
+          suppress[0].rule (jwtrail.toml, line 30): is one of impossible_travel, token_replay, shared_token, token_leak, token_in_request
+          tenant[0].name (jwtrail.toml, line 16): `Acme` is not a name: 1 to 63 of a-z, 0-9, `.`, `_`, `-`, beginning with a letter or digit
           tenant[0].retention_days: is at least 1 day
-          tenant[1].retention_days (jwtrail.toml, line 20): is a number: write it without quotes"#]].assert_eq(&shown);
+          tenant[1].retention_days (jwtrail.toml, line 21): is a number: write it without quotes"#]].assert_eq(&shown);
 }
 
 #[test]
