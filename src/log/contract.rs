@@ -32,7 +32,6 @@ pub(crate) trait UnderTest: Send + Sync + Sized {
     async fn truncate(&self, topic: Topic, partition: PartitionId, offset: Offset);
 }
 
-#[expect(unused_macros, reason = "the implementations come next")]
 /// One `#[tokio::test]` a case: `contract_suite!(#[ignore = "why"] TheLogUnderTest);`
 macro_rules! contract_suite {
     ($(#[$attribute:meta])* $log:ty) => {
@@ -74,7 +73,6 @@ macro_rules! contract_suite {
         }
     };
 }
-#[expect(unused_imports, reason = "the implementations come next")]
 pub(crate) use contract_suite;
 
 /// A case that hangs fails.

@@ -1,1 +1,0 @@
-//! The log as a durable journal inside this process, for a single machine.

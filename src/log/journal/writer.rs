@@ -1,0 +1,630 @@
+//! The one thread that changes the journal. It takes commands in order: writes are gathered into one atomic batch and one
+//! fsync; joining, leaving and letting go happen between two batches, so that no commit overlaps a hand-over.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use fjall::PersistMode;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+
+use super::frame::{self, Chunk, FrameBuilder};
+use super::groups::{Epoch, Group, MemberId, Step};
+use super::handle::Handle;
+use super::lane::{JournalLane, Release};
+use super::partition::{Partition, Segment};
+use super::space::Space;
+use super::store::{self, CommitKey, Contents, Store, broken, expired};
+use super::{FsyncPolicy, JournalOptions, retention};
+use crate::clock::Clock;
+use crate::log::{
+    Assigned, Cleanup, Commit, CommitError, LogError, MemberEvent, RevokeDone, Topic, TopicSpec,
+};
+use crate::model::{Offset, PartitionId, UnixMs};
+
+/// One batch holds at most so many bytes of records (and one more write).
+const BATCH_BYTES: usize = 4 << 20;
+/// How often old segments are looked for.
+const RETENTION_EVERY: Duration = Duration::from_secs(60);
+
+pub(super) enum Command {
+    Append(Append),
+    Commit(CommitWrite),
+    Migrate { topics: Vec<TopicSpec>, answer: oneshot::Sender<Result<Vec<String>, LogError>> },
+    Join { group: String, topic: Topic, answer: oneshot::Sender<Result<Joined, LogError>> },
+    Leave { group: GroupKey, member: MemberId },
+    Release { group: GroupKey, partition: PartitionId, epoch: Epoch },
+    Stop,
+}
+
+pub(super) struct Append {
+    pub(super) chunks: Vec<Chunk>,
+    /// The first offset of each chunk.
+    pub(super) answer: oneshot::Sender<Result<Vec<i64>, LogError>>,
+    /// Its share of the memory that waiting writes may take.
+    pub(super) room: OwnedSemaphorePermit,
+}
+
+pub(super) struct CommitWrite {
+    pub(super) group: GroupKey,
+    pub(super) partition: PartitionId,
+    pub(super) epoch: Epoch,
+    pub(super) commit: Commit,
+    pub(super) chunks: Vec<Chunk>,
+    pub(super) answer: oneshot::Sender<Result<(), CommitError>>,
+    pub(super) room: OwnedSemaphorePermit,
+}
+
+pub(super) type GroupKey = (Arc<str>, Topic);
+
+pub(super) struct Joined {
+    pub(super) group: GroupKey,
+    pub(super) member: MemberId,
+    pub(super) events: mpsc::UnboundedReceiver<MemberEvent>,
+}
+
+/// A partition as the writer sees it.
+struct Tail {
+    shared: Arc<Partition>,
+    /// Oldest first; the last is written to.
+    segments: Vec<Segment>,
+    next: i64,
+    last_time: UnixMs,
+    /// The frame that the current batch is filling.
+    open: Option<FrameBuilder>,
+}
+
+pub(super) struct Writer {
+    store: Store,
+    options: JournalOptions,
+    clock: Clock,
+    space: Space,
+    tails: BTreeMap<(Topic, PartitionId), Tail>,
+    retention_ms: BTreeMap<Topic, u64>,
+    commits: BTreeMap<CommitKey, Commit>,
+    groups: BTreeMap<GroupKey, Group<watch::Sender<()>>>,
+    members: BTreeMap<MemberId, mpsc::UnboundedSender<MemberEvent>>,
+    /// Members and epochs are numbered from here.
+    counter: u64,
+    /// For lanes and revocations. Its way back to this thread keeps the channel open: the thread ends by `Stop`.
+    handle: Handle,
+    retained_at: UnixMs,
+    rolled: bool,
+    /// Written to the operating system and not yet to the disk, since then (`FsyncPolicy::Interval`).
+    dirty_since: Option<Instant>,
+}
+
+/// What a batch will answer once it is durable.
+enum Answer {
+    Append(oneshot::Sender<Result<Vec<i64>, LogError>>, Vec<i64>),
+    Commit(oneshot::Sender<Result<(), CommitError>>, CommitKey, Commit),
+}
+
+impl Writer {
+    pub(super) fn new(
+        store: Store,
+        contents: Contents,
+        options: JournalOptions,
+        clock: Clock,
+        space: Space,
+        handle: Handle,
+    ) -> Self {
+        let now = clock.now();
+        let mut writer = Self {
+            store,
+            options,
+            clock,
+            space,
+            tails: BTreeMap::new(),
+            retention_ms: BTreeMap::new(),
+            commits: contents.commits,
+            groups: BTreeMap::new(),
+            members: BTreeMap::new(),
+            counter: 0,
+            handle,
+            retained_at: now,
+            rolled: false,
+            dirty_since: None,
+        };
+        for (topic, kept) in contents.topics {
+            writer.take_in(topic, kept.retention_ms, kept.partitions);
+        }
+        writer
+    }
+
+    fn take_in(&mut self, topic: Topic, retention_ms: u64, partitions: Vec<Vec<Segment>>) {
+        let mut shared = Vec::new();
+        for (id, segments) in (0..).map(PartitionId).zip(partitions) {
+            let partition = Arc::new(Partition::new(topic, id, &segments));
+            shared.push(partition.clone());
+            let last_time = segments.iter().filter_map(|segment| segment.last_time).max().unwrap_or_default();
+            let tail = Tail { next: partition.end(), shared: partition, segments, last_time, open: None };
+            self.tails.insert((topic, id), tail);
+        }
+        self.retention_ms.insert(topic, retention_ms);
+        self.handle.topics.rcu(|topics| {
+            let mut topics = BTreeMap::clone(topics);
+            topics.insert(topic, shared.clone());
+            topics
+        });
+    }
+
+    pub(super) fn run(mut self, commands: &Receiver<Command>) {
+        let mut next = None;
+        loop {
+            let command = match next.take() {
+                Some(command) => command,
+                None => match commands.recv_timeout(self.until_next_duty()) {
+                    Ok(command) => command,
+                    Err(RecvTimeoutError::Timeout) => {
+                        self.sync_if_due();
+                        self.retain_if_due();
+                        continue;
+                    }
+                    Err(RecvTimeoutError::Disconnected) => break,
+                },
+            };
+            match command {
+                command @ (Command::Append(_) | Command::Commit(_)) => next = self.write(command, commands),
+                Command::Migrate { topics, answer } => {
+                    let done = topics.iter().map(|spec| self.migrate(spec)).collect::<Result<Vec<_>, _>>();
+                    // Whoever asked may be gone; so in every answer of this thread.
+                    let _ = answer.send(done.map(|lines| lines.into_iter().flatten().collect()));
+                }
+                Command::Join { group, topic, answer } => self.join(group, topic, answer),
+                Command::Leave { group, member } => {
+                    self.members.remove(&member);
+                    self.change_group(&group, |group| group.leave(member));
+                }
+                Command::Release { group, partition, epoch } => {
+                    self.change_group(&group, |group| group.release(partition, epoch));
+                }
+                Command::Stop => break,
+            }
+            self.sync_if_due();
+            self.retain_if_due();
+        }
+        self.close();
+    }
+
+    /// Everything handed in so far is on the disk; lanes are dead, and readers hold no file after their current read.
+    fn close(mut self) {
+        if self.dirty_since.take().is_some() {
+            self.sync();
+        }
+        for tail in self.tails.values() {
+            tail.shared.set_segments(&[]);
+        }
+    }
+
+    // ---- writing --------------------------------------------------------------------------------------------------
+
+    /// Gathers `first` and the writes that wait behind it into one batch. Returns the command that ended the gathering.
+    fn write(&mut self, first: Command, commands: &Receiver<Command>) -> Option<Command> {
+        let mut batch = self.store.db.batch();
+        let (mut answers, mut rooms, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let now = self.clock.now();
+        let mut command = Some(first);
+        while let Some(next) = command.take() {
+            match next {
+                Command::Append(append) => {
+                    let size = size_of(&append.chunks);
+                    match self.admit(&append.chunks, bytes + size, self.options.reserve_bytes) {
+                        Err(error) => {
+                            let _ = append.answer.send(Err(error));
+                        }
+                        Ok(()) => {
+                            bytes += size;
+                            let offsets = self.place(&append.chunks, now, &mut batch);
+                            answers.push(Answer::Append(append.answer, offsets));
+                            rooms.push(append.room);
+                        }
+                    }
+                }
+                Command::Commit(write) => {
+                    let size = size_of(&write.chunks);
+                    // A bare commit is small, and lets retention make room: it may use most of the reserve.
+                    let reserve = self.options.reserve_bytes / if size == 0 { 4 } else { 1 };
+                    let owned = self
+                        .groups
+                        .get(&write.group)
+                        .is_some_and(|group| group.owns(write.partition, write.epoch));
+                    if !owned {
+                        let _ = write.answer.send(Err(CommitError::NotOwner(write.partition)));
+                    } else if let Err(error) = self.admit(&write.chunks, bytes + size, reserve) {
+                        let _ = write.answer.send(Err(CommitError::Retry(error.to_string())));
+                    } else {
+                        bytes += size;
+                        self.place(&write.chunks, now, &mut batch);
+                        let (group, topic) = write.group;
+                        let key = (topic, write.partition, group.to_string());
+                        batch.insert(
+                            &self.store.meta,
+                            store::commit_key(&key),
+                            store::commit_value(&write.commit),
+                        );
+                        answers.push(Answer::Commit(write.answer, key, write.commit));
+                        rooms.push(write.room);
+                    }
+                }
+                other => {
+                    command = Some(other);
+                    break;
+                }
+            }
+            if bytes >= BATCH_BYTES {
+                break;
+            }
+            command = commands.try_recv().ok();
+        }
+        if !answers.is_empty() {
+            self.close_frames(now, &mut batch);
+            let durable = self.make_durable(batch);
+            self.answer(answers, durable);
+        }
+        command
+    }
+
+    /// Whether a write may go on: the log is whole, its topics are there, the disk has room. Rolls segments that are full.
+    fn admit(&mut self, chunks: &[Chunk], bytes: usize, reserve: u64) -> Result<(), LogError> {
+        const DOING: &str = "appending to the journal";
+        if let Some(cause) = self.handle.broken.get() {
+            return Err(broken(DOING, cause));
+        }
+        self.space
+            .check(bytes as u64, reserve)
+            .map_err(|cause| LogError::Unavailable { doing: DOING, cause })?;
+        for chunk in chunks {
+            let key = (chunk.topic, chunk.partition);
+            let Some(tail) = self.tails.get(&key) else {
+                return Err(no_such_topic(chunk.topic));
+            };
+            // Only between two batches: a frame of this one must not land behind a segment that a crash leaves empty.
+            if tail.open.is_none() && self.is_full(key.0, tail) {
+                self.roll(key).map_err(|error| self.break_with(DOING, error))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_full(&self, topic: Topic, tail: &Tail) -> bool {
+        let Some(active) = tail.segments.last() else { return true };
+        // A slow topic rolls by age, so that retention, which takes whole segments, is at most an eighth late.
+        let age = self.retention_ms.get(&topic).map_or(u64::MAX, |retention_ms| retention_ms / 8);
+        active.bytes >= self.options.segment_bytes || expired(active.first_time, age, self.clock.now())
+    }
+
+    /// Begins a new segment at the partition's end. Everything before it is made durable first: a power loss must not
+    /// leave a gap below a segment.
+    fn roll(&mut self, (topic, id): (Topic, PartitionId)) -> Result<(), fjall::Error> {
+        if self.dirty_since.take().is_some() {
+            self.store.db.persist(PersistMode::SyncData)?;
+        }
+        if let Some(tail) = self.tails.get_mut(&(topic, id)) {
+            let segment = self.store.create_segment(topic, id, tail.next)?;
+            tail.segments.push(segment);
+            tail.shared.set_segments(&tail.segments);
+            self.rolled = true;
+        }
+        Ok(())
+    }
+
+    /// Gives the chunks their offsets, and the frames they fill to the batch.
+    fn place(&mut self, chunks: &[Chunk], now: UnixMs, batch: &mut fjall::OwnedWriteBatch) -> Vec<i64> {
+        let mut offsets = Vec::with_capacity(chunks.len());
+        for chunk in chunks {
+            let Some(tail) = self.tails.get_mut(&(chunk.topic, chunk.partition)) else { continue };
+            let placed = tail.open.as_mut().and_then(|open| open.push(chunk));
+            let offset = placed.unwrap_or_else(|| {
+                tail.close_frame(now, batch);
+                let mut open = FrameBuilder::new(tail.next, chunk.bytes.len());
+                open.push(chunk);
+                tail.open = Some(open);
+                tail.next
+            });
+            tail.next = offset + i64::from(chunk.records);
+            offsets.push(offset);
+        }
+        offsets
+    }
+
+    fn close_frames(&mut self, now: UnixMs, batch: &mut fjall::OwnedWriteBatch) {
+        for tail in self.tails.values_mut() {
+            tail.close_frame(now, batch);
+        }
+    }
+
+    fn make_durable(&mut self, batch: fjall::OwnedWriteBatch) -> Result<(), String> {
+        let mode = match self.options.fsync {
+            FsyncPolicy::Always => PersistMode::SyncData,
+            FsyncPolicy::Interval(_) => {
+                self.dirty_since.get_or_insert_with(Instant::now);
+                PersistMode::Buffer
+            }
+        };
+        // The store writes its own journal and syncs it before anything becomes visible to readers.
+        batch.durability(Some(mode)).commit().map_err(|error| {
+            self.break_with("writing to the journal", &error);
+            error.to_string()
+        })
+    }
+
+    fn answer(&mut self, answers: Vec<Answer>, durable: Result<(), String>) {
+        if durable.is_ok() {
+            for tail in self.tails.values_mut() {
+                if tail.shared.end() != tail.next {
+                    tail.shared.advance(tail.next);
+                }
+            }
+        }
+        for answer in answers {
+            match (answer, &durable) {
+                (Answer::Append(answer, offsets), Ok(())) => {
+                    let _ = answer.send(Ok(offsets));
+                }
+                (Answer::Append(answer, _), Err(cause)) => {
+                    let _ = answer.send(Err(broken("writing to the journal", cause)));
+                }
+                (Answer::Commit(answer, key, commit), Ok(())) => {
+                    self.commits.insert(key, commit);
+                    let _ = answer.send(Ok(()));
+                }
+                (Answer::Commit(answer, ..), Err(cause)) => {
+                    let _ = answer.send(Err(CommitError::Retry(cause.clone())));
+                }
+            }
+        }
+    }
+
+    /// After a failed write or fsync nobody knows what is on the disk: no write is tried again, every lane ends.
+    fn break_with(&mut self, doing: &'static str, error: impl std::fmt::Display) -> LogError {
+        let error = broken(doing, error);
+        tracing::error!(error.code = error.code(), "{error}");
+        let _ = self.handle.broken.set(error.to_string());
+        self.groups.clear();
+        error
+    }
+
+    // ---- duties ---------------------------------------------------------------------------------------------------
+
+    fn until_next_duty(&self) -> Duration {
+        match (self.options.fsync, self.dirty_since) {
+            (FsyncPolicy::Interval(interval), Some(since)) => interval.saturating_sub(since.elapsed()),
+            _ => RETENTION_EVERY,
+        }
+    }
+
+    fn sync_if_due(&mut self) {
+        if let (FsyncPolicy::Interval(interval), Some(since)) = (self.options.fsync, self.dirty_since)
+            && since.elapsed() >= interval
+        {
+            self.dirty_since = None;
+            self.sync();
+        }
+    }
+
+    fn sync(&mut self) {
+        if self.handle.broken.get().is_none()
+            && let Err(error) = self.store.db.persist(PersistMode::SyncData)
+        {
+            self.break_with("syncing the journal", error);
+        }
+    }
+
+    fn retain_if_due(&mut self) {
+        let now = self.clock.now();
+        let due = now.since_ms(self.retained_at) >= RETENTION_EVERY.as_millis() as i64;
+        if !(due || self.rolled) || self.handle.broken.get().is_some() {
+            return;
+        }
+        self.retained_at = now;
+        if let Err(error) = self.retain(now) {
+            self.break_with("dropping old segments of the journal", error);
+        }
+        self.rolled = false;
+    }
+
+    fn retain(&mut self, now: UnixMs) -> Result<(), fjall::Error> {
+        // A partition that nobody writes to any more would keep its newest segment for ever.
+        let idle = self.tails.iter().filter(|(key, tail)| {
+            let active = tail.segments.last();
+            active.is_some_and(|active| expired(active.last_time, self.retention_of(key.0), now))
+        });
+        let idle: Vec<_> = idle.map(|(&key, _)| key).collect();
+        for key in idle {
+            self.roll(key)?;
+        }
+        let kept = self.tails.iter().map(|(&key, tail)| (key, self.kept(key, tail))).collect();
+        for (key, drop) in retention::plan(&kept, self.options.limit_bytes, now) {
+            let Some(tail) = self.tails.get_mut(&key) else { continue };
+            let dropped: Vec<_> = tail.segments.drain(..drop.segments).collect();
+            // First nobody new reads them, then they go.
+            tail.shared.set_segments(&tail.segments);
+            let start = tail.shared.start();
+            if drop.truncates {
+                tracing::error!(
+                    log.partition = tail.shared.name(),
+                    log.start = start,
+                    "log_truncated: the journal's disk limit took records that not every group had committed"
+                );
+            }
+            for segment in dropped {
+                self.store.db.delete_keyspace(segment.keyspace)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn retention_of(&self, topic: Topic) -> u64 {
+        self.retention_ms.get(&topic).copied().unwrap_or(u64::MAX)
+    }
+
+    fn kept(&self, (topic, id): (Topic, PartitionId), tail: &Tail) -> retention::Kept {
+        let first = (topic, id, String::new());
+        let commits = self.commits.range(first..).take_while(|((t, p, _), _)| (*t, *p) == (topic, id));
+        let (active, sealed) =
+            tail.segments.split_last().map_or((None, &[][..]), |(last, rest)| (Some(last), rest));
+        retention::Kept {
+            retention_ms: self.retention_of(topic),
+            floor: commits.map(|(_, commit)| commit.resume_at.offset().get()).min(),
+            sealed: sealed
+                .iter()
+                .map(|segment| retention::Sealed {
+                    end: segment.end,
+                    bytes: segment.bytes,
+                    last_time: segment.last_time,
+                })
+                .collect(),
+            active_bytes: active.map_or(0, |segment| segment.bytes),
+        }
+    }
+
+    // ---- topics ---------------------------------------------------------------------------------------------------
+
+    /// Says what was done, if anything.
+    fn migrate(&mut self, spec: &TopicSpec) -> Result<Option<String>, LogError> {
+        const DOING: &str = "creating a topic in the journal";
+        let topic = spec.topic;
+        let wrong = |cause: String| LogError::Topic { topic: topic.name(), cause };
+        let Cleanup::Delete { after } = spec.cleanup else {
+            return Err(wrong("the journal keeps no compacted topics".to_owned()));
+        };
+        if let Some(cause) = self.handle.broken.get() {
+            return Err(broken(DOING, cause));
+        }
+        let retention_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        let there = self.handle.topics.load().get(&topic).map(Vec::len);
+        let done = match there {
+            Some(there) if there != spec.partitions as usize => {
+                return Err(wrong(format!(
+                    "has {there} partitions and is to have {}; that never changes in place",
+                    spec.partitions
+                )));
+            }
+            Some(_) if self.retention_of(topic) == retention_ms => return Ok(None),
+            Some(_) => format!("{}: retention set to {after:?}", topic.name()),
+            None => format!("{}: created with {} partitions", topic.name(), spec.partitions),
+        };
+        let partitions = if there.is_none() {
+            let segments = (0..spec.partitions)
+                .map(|id| self.store.create_segment(topic, PartitionId(id), 0).map(|segment| vec![segment]))
+                .collect::<Result<Vec<_>, _>>();
+            Some(segments.map_err(|error| self.break_with(DOING, error))?)
+        } else {
+            None
+        };
+        // Last, so that a topic that is recorded has all its partitions.
+        let mut batch = self.store.db.batch().durability(Some(PersistMode::SyncData));
+        batch.insert(
+            &self.store.meta,
+            store::topic_key(topic),
+            store::topic_value(spec.partitions, retention_ms),
+        );
+        batch.commit().map_err(|error| self.break_with(DOING, error))?;
+        self.retention_ms.insert(topic, retention_ms);
+        if let Some(partitions) = partitions {
+            self.take_in(topic, retention_ms, partitions);
+        }
+        Ok(Some(done))
+    }
+
+    // ---- groups ---------------------------------------------------------------------------------------------------
+
+    fn join(&mut self, group: String, topic: Topic, answer: oneshot::Sender<Result<Joined, LogError>>) {
+        if let Some(cause) = self.handle.broken.get() {
+            let _ = answer.send(Err(broken("joining a group", cause)));
+            return;
+        }
+        let Some(partitions) = self.handle.topics.load().get(&topic).map(Vec::len) else {
+            let _ = answer.send(Err(no_such_topic(topic)));
+            return;
+        };
+        let key: GroupKey = (group.into(), topic);
+        let (sender, events) = mpsc::unbounded_channel();
+        let member = self.count();
+        // If nobody takes the answer, its drop leaves the group again.
+        self.members.insert(member, sender);
+        let joined = Joined { group: key.clone(), member, events };
+        let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
+        self.groups.entry(key.clone()).or_insert_with(|| Group::new(partitions));
+        self.change_group(&key, |group| group.join(member));
+        if let Err(Ok(joined)) = answer.send(Ok(joined)) {
+            self.members.remove(&joined.member);
+            self.change_group(&key, |group| group.leave(joined.member));
+        }
+    }
+
+    /// Makes a change, then whatever brings the group nearer to an even share.
+    fn change_group(&mut self, key: &GroupKey, change: impl FnOnce(&mut Group<watch::Sender<()>>)) {
+        let Some(group) = self.groups.get_mut(key) else { return };
+        change(group);
+        let steps = group.balance();
+        if group.is_empty() {
+            self.groups.remove(key);
+            return;
+        }
+        for step in steps {
+            match step {
+                Step::Grant(partition, member) => self.grant(key, partition, member),
+                Step::Revoke(partition, member, epoch) => {
+                    let release = Release::new(&self.handle, key.clone(), partition, epoch);
+                    self.tell(member, MemberEvent::Revoked { partition, done: RevokeDone::new(release) });
+                }
+            }
+        }
+    }
+
+    fn grant(&mut self, key: &GroupKey, partition: PartitionId, member: MemberId) {
+        let epoch = self.count();
+        let Some(tail) = self.tails.get(&(key.1, partition)) else { return };
+        let commit = self.commits.get(&(key.1, partition, key.0.to_string())).cloned();
+        let (start, end) = (tail.shared.start(), tail.shared.end());
+        let position = commit.as_ref().map_or(start, |commit| commit.resume_at.offset().get()).max(start);
+        let (guard, held) = watch::channel(());
+        let lane = JournalLane::new(tail.shared.clone(), key.clone(), epoch, position, held, &self.handle);
+        let (Some(start), Some(end)) = (Offset::new(start), Offset::new(end)) else { return };
+        if let Some(group) = self.groups.get_mut(key) {
+            group.grant(partition, member, epoch, guard);
+        }
+        self.tell(
+            member,
+            MemberEvent::Assigned(Assigned { partition, commit, start, end, lane: Arc::new(lane) }),
+        );
+    }
+
+    fn tell(&self, member: MemberId, event: MemberEvent) {
+        if let Some(events) = self.members.get(&member) {
+            // A member that is gone has its `Leave` under way.
+            let _ = events.send(event);
+        }
+    }
+
+    fn count(&mut self) -> u64 {
+        self.counter += 1;
+        self.counter
+    }
+}
+
+impl Tail {
+    fn close_frame(&mut self, now: UnixMs, batch: &mut fjall::OwnedWriteBatch) {
+        let (Some(frame), Some(active)) = (self.open.take(), self.segments.last_mut()) else { return };
+        // The log's own time, and never before the record before it.
+        self.last_time = self.last_time.max(now);
+        let (first, records) = (frame.first, frame.records);
+        let value = frame.finish(self.last_time, active.bytes);
+        active.bytes += value.len() as u64;
+        active.end = first + i64::from(records);
+        active.first_time.get_or_insert(self.last_time);
+        active.last_time = Some(self.last_time);
+        batch.insert(&active.keyspace, frame::key(first), value);
+    }
+}
+
+fn size_of(chunks: &[Chunk]) -> usize {
+    chunks.iter().map(|chunk| chunk.bytes.len()).sum()
+}
+
+pub(super) fn no_such_topic(topic: Topic) -> LogError {
+    LogError::Topic { topic: topic.name(), cause: "is not in the journal".to_owned() }
+}
