@@ -1,30 +1,49 @@
 //! **store**: what was walked becomes rows of ClickHouse, a block at a time (PROMISE, clauses 1, 2 and 6).
 
-use super::alert::Alerted;
-use super::decode::Rejected;
-use crate::log::{NewRecord, Record};
-use crate::model::PartitionId;
+mod block;
+mod rows;
+mod tables;
 
-/// The rows of one block, in ClickHouse's binary format, while it is being filled.
-pub(crate) struct Block {}
+mod put;
 
-impl Block {
-    pub(crate) fn partition(&self) -> PartitionId {
-        unimplemented!("filled by the store room")
+mod events;
+
+mod dead_letter;
+mod last_stored;
+mod retention;
+
+pub(crate) use block::{Block, BlockId, Counts, CutBlock, Origin};
+pub(crate) use last_stored::LastStored;
+pub(crate) use put::{Put, Store, Stored, put_finding};
+pub(crate) use retention::Retention;
+
+use crate::clickhouse::ClickHouseError;
+use crate::log::LogError;
+
+/// Why a block cannot be stored. Nothing here is the data's fault: that ends as a dead letter.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    #[error(transparent)]
+    ClickHouse(#[from] ClickHouseError),
+    #[error("dead letters cannot be written: {0}")]
+    DeadLetters(#[source] LogError),
+}
+
+impl StoreError {
+    /// The closed word for metrics and log fields.
+    pub(crate) const fn code(&self) -> &'static str {
+        match self {
+            Self::ClickHouse(error) => error.code(),
+            Self::DeadLetters(error) => error.code(),
+        }
     }
 
-    /// One event's row, and those of its findings.
-    pub(crate) fn push(&mut self, _record: &Record<'_>, _alerted: Alerted<'_>) {
-        unimplemented!("filled by the store room")
-    }
-
-    /// A dead letter, and its row of `rejects`.
-    pub(crate) fn reject(&mut self, _record: &Record<'_>, _rejected: Rejected) {
-        unimplemented!("filled by the store room")
-    }
-
-    /// A record that goes to its home partition with this block's commit.
-    pub(crate) fn forward(&mut self, _record: &Record<'_>, _copy: NewRecord) {
-        unimplemented!("filled by the store room")
+    /// Whether waiting may help.
+    pub(crate) const fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            Self::ClickHouse(ClickHouseError::Unavailable(_))
+                | Self::DeadLetters(LogError::Unavailable { .. })
+        )
     }
 }

@@ -1,0 +1,121 @@
+//! Statements over ClickHouse's HTTP interface: the embedded engine's and a server's alike.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{ClickHouseError, Columns};
+use crate::config::ClickHouseConfig;
+
+/// One chunk of an INSERT's body: large enough for LZ4 and the socket, small beside a block.
+const CHUNK_BYTES: usize = 1 << 20;
+/// How long ClickHouse may take for one chunk, and for the answer after the last. An insert that takes longer is
+/// unclear, and is asked about.
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+const END_TIMEOUT: Duration = Duration::from_secs(180);
+
+/// ClickHouse, with one database. Cheap to clone; connections are pooled.
+#[derive(Clone)]
+pub(crate) struct Client {
+    http: clickhouse::Client,
+    database: String,
+}
+
+/// What an INSERT carries besides its rows.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct InsertLabel<'a> {
+    /// Two requests with one token insert once, as far as the table's window of tokens reaches. `None`: no deduplication.
+    pub(crate) token: Option<&'a str>,
+    /// Finds the running insert in `system.processes`.
+    pub(crate) log_comment: Option<&'a str>,
+}
+
+impl Client {
+    /// `config.url`, or the embedded engine at `config.listen`.
+    pub(crate) fn new(config: &ClickHouseConfig) -> Self {
+        let url = config.url.clone().unwrap_or_else(|| format!("http://{}", config.listen));
+        // On the loopback interface compression costs more than it saves.
+        let compression = match config.url {
+            Some(_) => clickhouse::Compression::Lz4,
+            None => clickhouse::Compression::None,
+        };
+        let http = clickhouse::Client::default()
+            .with_url(url)
+            .with_user(&config.user)
+            .with_password(config.password.expose())
+            .with_compression(compression)
+            .with_product_info("jwtrail", env!("CARGO_PKG_VERSION"));
+        Self { http, database: config.database.clone() }
+    }
+
+    pub(crate) fn database(&self) -> &str {
+        &self.database
+    }
+
+    /// A statement that `bind` fills `?` of, in our database.
+    pub(crate) fn query(&self, sql: &str) -> clickhouse::query::Query {
+        self.http.query(sql).with_setting("database", &self.database)
+    }
+
+    /// Runs a statement as it is (`?` means nothing), in our database.
+    pub(crate) async fn execute(&self, sql: &str) -> Result<(), ClickHouseError> {
+        Ok(self.http.query_raw(sql).with_setting("database", &self.database).execute().await?)
+    }
+
+    /// Runs a statement outside our database, which may not exist yet.
+    pub(super) async fn execute_outside(&self, sql: &str) -> Result<(), ClickHouseError> {
+        Ok(self.http.query_raw(sql).execute().await?)
+    }
+
+    /// Whether ClickHouse answers.
+    pub(crate) async fn ping(&self) -> Result<(), ClickHouseError> {
+        self.execute_outside("SELECT 1 FORMAT Null").await
+    }
+
+    /// Inserts `rows` (RowBinary) and waits until they are stored. `Unavailable` means unclear: they may be stored.
+    pub(crate) async fn insert(
+        &self,
+        table: &str,
+        columns: &str,
+        rows: Bytes,
+        label: InsertLabel<'_>,
+    ) -> Result<(), ClickHouseError> {
+        let sql = format!("INSERT INTO {table} ({columns}) FORMAT RowBinary");
+        let mut insert = self
+            .http
+            .insert_formatted_with(sql)
+            .with_timeouts(Some(SEND_TIMEOUT), Some(END_TIMEOUT))
+            .with_setting("database", &self.database)
+            // A server may have it on by default: then an answer would not mean that the rows are stored.
+            .with_setting("async_insert", "0")
+            .with_setting("insert_deduplicate", if label.token.is_some() { "1" } else { "0" });
+        if let Some(token) = label.token {
+            insert = insert.with_setting("insert_deduplication_token", token);
+        }
+        if let Some(comment) = label.log_comment {
+            insert = insert.with_setting("log_comment", comment);
+        }
+        let mut rest = rows;
+        while !rest.is_empty() {
+            insert.send(rest.split_to(CHUNK_BYTES.min(rest.len()))).await?;
+        }
+        Ok(insert.end().await?)
+    }
+
+    /// Whether `table` has `columns`, with these types; it may have more.
+    pub(crate) async fn check_columns(
+        &self,
+        table: &'static str,
+        columns: &Columns,
+    ) -> Result<(), ClickHouseError> {
+        let sql = "SELECT name, type FROM system.columns WHERE database = ? AND table = ?";
+        let query = self.http.query(sql).bind(&self.database).bind(table);
+        let there: HashMap<String, String> =
+            query.fetch_all::<(String, String)>().await?.into_iter().collect();
+        match columns.0.iter().find(|(name, kind)| there.get(*name) != Some(kind)) {
+            None => Ok(()),
+            Some((name, _)) => Err(ClickHouseError::SchemaDiffers { table, column: (*name).to_owned() }),
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Clause 0: which log a partition's records belong to, and where to go on.
+//!
+//! A log's id L is drawn by the first owner who finds no commit. A recreated topic, a wiped journal or a move from the
+//! journal to Kafka is another log: with another L its blocks match no old token and its rows hide no new ones.
+
+use super::SettleError;
+use super::metadata::Metadata;
+use crate::log::{Assigned, Batch, Lane, Topic};
+use crate::model::{LogId, Offset, PartitionId, ResumeAt};
+use crate::pipeline::store::{LastStored, Put, Store};
+
+crate::model::words! {
+    /// An operator's answer where log and ClickHouse do not say by themselves where to go on: `--adopt`.
+    Adopt {
+        /// At the group's offset.
+        Commit = "commit",
+        /// After what ClickHouse holds.
+        Rows = "rows",
+        /// With the whole log, once more, as a new log.
+        Beginning = "beginning",
+    }
+}
+
+/// How a partition is taken over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Adopted {
+    pub(crate) log: LogId,
+    /// The first offset to be stored; walk for state before it.
+    pub(crate) resume_at: ResumeAt,
+    /// The end of the block that begins at `resume_at`, which a former owner reserved: it must end there again, and
+    /// its forwards are in the log already.
+    pub(crate) unfinished: Option<Offset>,
+    /// Up to here rows may already be in ClickHouse.
+    ask_through: Option<Offset>,
+    /// Records that the log dropped before they were walked: the finding `log_truncated`, and a metric.
+    pub(crate) truncated: Option<Truncated>,
+}
+
+impl Adopted {
+    /// How the block that begins at `first` is put.
+    pub(crate) fn put_of(&self, first: Offset) -> Put {
+        if self.ask_through.is_some_and(|through| first <= through) { Put::Again } else { Put::First }
+    }
+
+    fn fresh(log: LogId, at: Offset) -> Self {
+        let resume_at = ResumeAt::at(at);
+        Self { log, resume_at, unfinished: None, ask_through: None, truncated: None }
+    }
+}
+
+/// Offsets that are gone: `from` up to, not including, `to`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Truncated {
+    pub(crate) from: Offset,
+    pub(crate) to: Offset,
+}
+
+/// Finds out which log this is and where to go on; commits where nothing of ours was committed yet. `choice` is asked
+/// only where the two do not say. The lane's position is anywhere afterwards: seek.
+pub(crate) async fn adopt(
+    assigned: &Assigned,
+    topic: Topic,
+    store: &Store,
+    choice: Option<Adopt>,
+) -> Result<Adopted, SettleError> {
+    let bounds = Bounds { partition: assigned.partition, start: assigned.start, end: assigned.end };
+    let committed = assigned.commit.as_ref();
+    let ours = committed.and_then(|commit| Some((commit.resume_at, Metadata::decode(&commit.metadata)?)));
+    let (adopted, is_committed) = match ours {
+        Some((resume_at, metadata)) => go_on(bounds, resume_at, metadata, choice)?,
+        None => {
+            let committed = committed.map(|commit| commit.resume_at.offset());
+            let stored = store.last_stored(topic, assigned.partition).await?;
+            let witness = match &stored {
+                Some(stored) => Some(Witness::call(stored, bounds, assigned.lane.as_ref()).await?),
+                None => None,
+            };
+            (start(bounds, committed, stored.zip(witness), choice)?, false)
+        }
+    };
+    if !is_committed {
+        let metadata = Metadata::new(adopted.log.clone(), None);
+        assigned.lane.commit(adopted.resume_at, &metadata.encode(), Vec::new()).await?;
+    }
+    Ok(adopted)
+}
+
+/// What the log has of a partition.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    partition: PartitionId,
+    start: Offset,
+    /// One past the last.
+    end: Offset,
+}
+
+impl Bounds {
+    fn undecided(self, why: &'static str) -> SettleError {
+        SettleError::Undecided { partition: self.partition, why }
+    }
+
+    fn cannot(self, choice: Adopt, why: &'static str) -> SettleError {
+        SettleError::CannotAdopt { partition: self.partition, choice, why }
+    }
+
+    fn new_log(self) -> Adopted {
+        Adopted::fresh(LogId::draw(), self.start)
+    }
+}
+
+/// A commit of ours. Returns whether it still stands as it is.
+fn go_on(
+    bounds: Bounds,
+    resume_at: ResumeAt,
+    metadata: Metadata,
+    choice: Option<Adopt>,
+) -> Result<(Adopted, bool), SettleError> {
+    let committed = resume_at.offset();
+    if committed > bounds.end {
+        return Ok((bounds.new_log(), false));
+    }
+    let unfinished = metadata.end.filter(|&end| end >= committed);
+    if unfinished.is_some_and(|end| end >= bounds.end) {
+        // The log has lost its tail, or is another one: what comes to lie at these offsets is not what was stored.
+        let why = "its last block ends beyond the end of the log";
+        return match choice {
+            None => Err(bounds.undecided(why)),
+            Some(Adopt::Commit) => Ok((Adopted::fresh(LogId::draw(), committed), false)),
+            Some(Adopt::Rows) => Err(bounds.cannot(Adopt::Rows, why)),
+            Some(Adopt::Beginning) => Ok((bounds.new_log(), false)),
+        };
+    }
+    let mut adopted = Adopted::fresh(metadata.log, committed.max(bounds.start));
+    adopted.unfinished = unfinished.filter(|&end| end >= bounds.start);
+    adopted.ask_through = adopted.unfinished;
+    if committed < bounds.start {
+        adopted.truncated = Some(Truncated { from: committed, to: bounds.start });
+    }
+    Ok((adopted, true))
+}
+
+/// What the log says about the last row that ClickHouse holds of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Witness {
+    /// The record is there, with the row's append time: the same log.
+    Same,
+    /// Another record, or the log ends before it: another log.
+    Other,
+    /// The log no longer reaches back so far.
+    TruncatedAway,
+}
+
+impl Witness {
+    async fn call(stored: &LastStored, bounds: Bounds, lane: &dyn Lane) -> Result<Self, SettleError> {
+        if stored.offset < bounds.start {
+            return Ok(Self::TruncatedAway);
+        }
+        if stored.offset >= bounds.end {
+            return Ok(Self::Other);
+        }
+        let mut batch = Batch::default();
+        lane.seek(stored.offset).await?;
+        lane.next(&mut batch, 1).await?;
+        let same = batch
+            .iter()
+            .next()
+            .is_some_and(|record| record.offset == stored.offset && record.append_time == stored.received_at);
+        Ok(if same { Self::Same } else { Self::Other })
+    }
+}
+
+/// No commit of ours: `committed` is `None` if there is none at all, else where somebody else's is.
+fn start(
+    bounds: Bounds,
+    committed: Option<Offset>,
+    stored: Option<(LastStored, Witness)>,
+    choice: Option<Adopt>,
+) -> Result<Adopted, SettleError> {
+    if let Some(committed) = committed {
+        return match choice {
+            None => {
+                Err(bounds.undecided("the group's commit is not one of JWTrail's, as after an offset reset"))
+            }
+            Some(Adopt::Commit) if committed < bounds.start || committed > bounds.end => {
+                Err(bounds.cannot(Adopt::Commit, "the group's offset lies outside of the log"))
+            }
+            Some(Adopt::Commit) => Ok(match stored {
+                Some((stored, Witness::Same | Witness::TruncatedAway)) => {
+                    let ask_through = Some(stored.offset).filter(|&offset| offset >= committed);
+                    Adopted { ask_through, ..Adopted::fresh(stored.log, committed) }
+                }
+                Some((_, Witness::Other)) | None => Adopted::fresh(LogId::draw(), committed),
+            }),
+            Some(Adopt::Rows) => match stored {
+                Some((stored, Witness::Same | Witness::TruncatedAway)) => Ok(after_rows(bounds, stored)),
+                Some((_, Witness::Other)) | None => {
+                    Err(bounds.cannot(Adopt::Rows, "ClickHouse holds no rows of this log"))
+                }
+            },
+            Some(Adopt::Beginning) => Ok(bounds.new_log()),
+        };
+    }
+    match stored {
+        None | Some((_, Witness::Other)) => Ok(bounds.new_log()),
+        // The commit has expired.
+        Some((stored, Witness::Same)) => Ok(after_rows(bounds, stored)),
+        Some((stored, Witness::TruncatedAway)) => match choice {
+            None => Err(bounds
+                .undecided("there is no commit, and the record of the last stored row has left the log")),
+            Some(Adopt::Commit) => Err(bounds.cannot(Adopt::Commit, "there is no commit")),
+            Some(Adopt::Rows) => Ok(after_rows(bounds, stored)),
+            Some(Adopt::Beginning) => Ok(bounds.new_log()),
+        },
+    }
+}
+
+/// The same log, after the last block whose line says that it is whole. Rows of the next one may be there in part.
+fn after_rows(bounds: Bounds, stored: LastStored) -> Adopted {
+    let after_line = stored.settled.map_or(bounds.start, |last| last.resume_after().offset());
+    let resume_at = after_line.max(bounds.start);
+    let ask_through = Some(stored.offset).filter(|&offset| offset >= resume_at);
+    let truncated = Some(Truncated { from: after_line, to: resume_at }).filter(|gone| gone.from < gone.to);
+    Adopted { ask_through, truncated, ..Adopted::fresh(stored.log, resume_at) }
+}

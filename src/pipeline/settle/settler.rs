@@ -1,0 +1,45 @@
+//! One owned partition's commits.
+
+use std::sync::Arc;
+
+use super::SettleError;
+use super::metadata::Metadata;
+use crate::log::{Lane, NewRecord, Topic};
+use crate::model::{LogId, ResumeAt};
+use crate::pipeline::store::CutBlock;
+
+/// Reserves and releases the blocks of one partition, one in flight.
+pub(crate) struct Settler {
+    lane: Arc<dyn Lane>,
+    log: LogId,
+}
+
+impl Settler {
+    /// `log` as [`super::adopt`] found or drew it.
+    pub(crate) fn new(lane: Arc<dyn Lane>, log: LogId) -> Self {
+        Self { lane, log }
+    }
+
+    /// Commits the block's first offset with its end, and with it, atomically, what it forwards: before the block is
+    /// put. After `Retry` nothing was committed, and the same call may be made again.
+    ///
+    /// A block that a former owner reserved is not reserved again: its forwards are in the log.
+    pub(crate) async fn reserve(&self, block: &CutBlock) -> Result<(), SettleError> {
+        let metadata = Metadata::new(self.log.clone(), Some(block.id().last));
+        let resume_at = ResumeAt::at(block.id().first);
+        Ok(self.lane.commit(resume_at, &metadata.encode(), forwards(block)).await?)
+    }
+
+    /// Commits the offset after the block: everything before was acknowledged. `next`, if it is already cut, is
+    /// reserved in the same commit.
+    pub(crate) async fn release(&self, block: &CutBlock, next: Option<&CutBlock>) -> Result<(), SettleError> {
+        let metadata = Metadata::new(self.log.clone(), next.map(|next| next.id().last));
+        let records = next.map(forwards).unwrap_or_default();
+        Ok(self.lane.commit(block.id().last.resume_after(), &metadata.encode(), records).await?)
+    }
+}
+
+fn forwards(block: &CutBlock) -> Vec<(Topic, NewRecord)> {
+    let topic = block.id().origin.topic;
+    block.forwards().iter().map(|record| (topic, record.clone())).collect()
+}

@@ -1,0 +1,304 @@
+//! A block: what one run of records of a partition becomes, while it is filled and after it was cut.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::dead_letter::{self, Dead};
+use super::retention::Retention;
+use super::rows::{event_row, finding_row, origin_text, reject_row};
+use crate::log::{NewRecord, Record, Topic};
+use crate::model::{Alert, Finding, FindingId, Flag, LogId, Offset, PartitionId, UnixMs};
+use crate::pipeline::alert::Alerted;
+use crate::pipeline::decode::{RejectReason, Rejected};
+
+/// More rows than this would be split by ClickHouse into two blocks, and a token holds for one (PROMISE).
+const MAX_ROWS: usize = 500_000;
+/// What a block may hold of rows, dead letters and forwards. The values kept beside the rows add about as much again.
+const MAX_BYTES: usize = 16 << 20;
+
+/// Where records come from: a partition of a topic, in one log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) log: LogId,
+    pub(crate) topic: Topic,
+    pub(crate) partition: PartitionId,
+}
+
+/// `L/topic/partition`: the `log_comment` of its inserts.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.log, self.topic.name(), self.partition)
+    }
+}
+
+/// Names a block: the same records, the same id, in every repetition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BlockId {
+    pub(crate) origin: Origin,
+    pub(crate) first: Offset,
+    /// Inclusive. No record need lie there: offsets may have holes.
+    pub(crate) last: Offset,
+}
+
+impl BlockId {
+    /// The insert token `L/topic/partition/a-b/ATTEMPT`.
+    pub(super) fn token(&self, attempt: u32) -> String {
+        format!("{self}/{attempt}")
+    }
+}
+
+/// `L/topic/partition/a-b`.
+impl fmt::Display for BlockId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}-{}", self.origin, self.first, self.last)
+    }
+}
+
+/// What became of a block's records. Nothing is dropped yet: duplicates at the source are not looked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// A row of `events`.
+    pub(crate) stored: u64,
+    /// A dead letter, by reason.
+    pub(crate) dead: BTreeMap<RejectReason, u64>,
+    /// Copied to its home partition.
+    pub(crate) forwarded: u64,
+    /// Heartbeats, marks and ticks.
+    pub(crate) control: u64,
+}
+
+impl Counts {
+    /// All records: each is counted once, under one name.
+    pub(crate) fn records(&self) -> u64 {
+        self.stored + self.dead_letters() + self.forwarded + self.control
+    }
+
+    pub(crate) fn dead_letters(&self) -> u64 {
+        self.dead.values().sum()
+    }
+}
+
+/// Where one event's row ends in the block's buffer, and what is needed if ClickHouse refuses it.
+#[derive(Clone, Debug)]
+pub(super) struct RowEnd {
+    pub(super) offset: Offset,
+    pub(super) received_at: UnixMs,
+    /// One past its last byte in `events`.
+    pub(super) end: usize,
+    /// One past the last byte of its record's value, masked, in `values`.
+    pub(super) value_end: usize,
+}
+
+/// The rows of one block, in ClickHouse's binary format, while it is being filled.
+pub(crate) struct Block {
+    origin: Origin,
+    first: Offset,
+    retention: Arc<Retention>,
+    snapshots: Arc<str>,
+    events: Vec<u8>,
+    values: Vec<u8>,
+    ends: Vec<RowEnd>,
+    /// The newest revision of each case: the ones before it would be replaced anyway.
+    findings: BTreeMap<FindingId, Finding>,
+    rejects: Vec<u8>,
+    dead_letters: Vec<NewRecord>,
+    forwards: Vec<NewRecord>,
+    alerts: Vec<Alert>,
+    /// Bytes of dead letters and forwards.
+    carried_bytes: usize,
+    counts: Counts,
+    /// Append times of the first and the last record.
+    span: Option<(UnixMs, UnixMs)>,
+}
+
+impl Block {
+    /// An empty block that begins at `first`. `snapshots` names what its records are walked with.
+    pub(crate) fn new(origin: Origin, first: Offset, retention: Arc<Retention>, snapshots: Arc<str>) -> Self {
+        Self {
+            origin,
+            first,
+            retention,
+            snapshots,
+            events: Vec::new(),
+            values: Vec::new(),
+            ends: Vec::new(),
+            findings: BTreeMap::new(),
+            rejects: Vec::new(),
+            dead_letters: Vec::new(),
+            forwards: Vec::new(),
+            alerts: Vec::new(),
+            carried_bytes: 0,
+            counts: Counts::default(),
+            span: None,
+        }
+    }
+
+    pub(crate) fn partition(&self) -> PartitionId {
+        self.origin.partition
+    }
+
+    /// Its first offset.
+    pub(crate) fn first(&self) -> Offset {
+        self.first
+    }
+
+    /// One event's row, and those of its findings. Control leaves no row, but may have findings.
+    pub(crate) fn push(&mut self, record: &Record<'_>, alerted: Alerted<'_>) {
+        self.note(record);
+        let decoded = &alerted.enriched.checked.decoded;
+        if decoded.event.kind.is_control() {
+            self.counts.control += 1;
+        } else {
+            self.counts.stored += 1;
+            let retention_days = self.retention.days(&decoded.event.tenant);
+            event_row(&mut self.events, &self.origin, record, &alerted.enriched, retention_days);
+            if decoded.flags.has(Flag::Masked) {
+                // The record itself holds a token; its event does not.
+                dead_letter::write_event(&mut self.values, &decoded.event);
+            } else {
+                self.values.extend_from_slice(record.value);
+            }
+            self.ends.push(RowEnd {
+                offset: record.offset,
+                received_at: record.append_time,
+                end: self.events.len(),
+                value_end: self.values.len(),
+            });
+        }
+        for finding in alerted.findings {
+            self.findings.insert(finding.case.finding_id, finding);
+        }
+        self.alerts.extend(alerted.alerts.into_iter().map(|mut alert| {
+            alert.data.log = self.origin.log.to_string();
+            alert.data.topic = self.origin.topic.name().to_owned();
+            alert.data.partition = self.origin.partition.0;
+            alert
+        }));
+    }
+
+    /// A dead letter, and its row of `rejects`.
+    pub(crate) fn reject(&mut self, record: &Record<'_>, rejected: Rejected) {
+        self.note(record);
+        *self.counts.dead.entry(rejected.reason).or_default() += 1;
+        let dead = Dead {
+            offset: record.offset,
+            received_at: record.append_time,
+            reason: rejected.reason,
+            field: &rejected.field,
+            value_bytes: record.value.len(),
+        };
+        reject_row(&mut self.rejects, &self.origin, &dead);
+        let letter = dead_letter::letter(&self.origin, &dead, rejected.masked);
+        self.carried_bytes += size_bytes(&letter);
+        self.dead_letters.push(letter);
+    }
+
+    /// A record that goes to its home partition with this block's commit.
+    pub(crate) fn forward(&mut self, record: &Record<'_>, copy: NewRecord) {
+        self.note(record);
+        self.counts.forwarded += 1;
+        self.carried_bytes += size_bytes(&copy);
+        self.forwards.push(copy);
+    }
+
+    fn note(&mut self, record: &Record<'_>) {
+        let first = self.span.map_or(record.append_time, |(first, _)| first);
+        self.span = Some((first, record.append_time));
+    }
+
+    /// The alerts since the last call: they go to the outbox at once, before their block.
+    pub(crate) fn take_alerts(&mut self) -> Vec<Alert> {
+        std::mem::take(&mut self.alerts)
+    }
+
+    /// Whether no record was walked into it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.span.is_none()
+    }
+
+    /// Whether it must be cut now.
+    pub(crate) fn is_full(&self) -> bool {
+        self.ends.len() >= MAX_ROWS
+            || self.events.len() + self.rejects.len() + self.carried_bytes >= MAX_BYTES
+    }
+
+    /// What it holds in memory, findings aside (bounded by the cases that its records touched).
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.events.len() + self.values.len() + self.rejects.len() + self.carried_bytes
+    }
+
+    /// Ends the block at `last`, for good: every repetition of it ends there.
+    pub(crate) fn cut(self, last: Offset) -> CutBlock {
+        let mut findings = Vec::new();
+        for finding in self.findings.values() {
+            finding_row(&mut findings, origin_text(&self.origin), finding);
+        }
+        CutBlock {
+            id: BlockId { origin: self.origin, first: self.first, last },
+            snapshots: self.snapshots,
+            events: self.events.into(),
+            values: self.values.into(),
+            ends: self.ends,
+            findings: findings.into(),
+            rejects: self.rejects.into(),
+            dead_letters: self.dead_letters,
+            forwards: self.forwards,
+            counts: self.counts,
+            span: self.span,
+        }
+    }
+}
+
+fn size_bytes(record: &NewRecord) -> usize {
+    let headers: usize = record.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    record.key.as_ref().map_or(0, Vec::len) + record.value.len() + headers
+}
+
+/// A block that has its end: what is reserved, put and released.
+pub(crate) struct CutBlock {
+    pub(super) id: BlockId,
+    pub(super) snapshots: Arc<str>,
+    pub(super) events: Bytes,
+    pub(super) values: Bytes,
+    pub(super) ends: Vec<RowEnd>,
+    pub(super) findings: Bytes,
+    pub(super) rejects: Bytes,
+    pub(super) dead_letters: Vec<NewRecord>,
+    forwards: Vec<NewRecord>,
+    pub(super) counts: Counts,
+    pub(super) span: Option<(UnixMs, UnixMs)>,
+}
+
+impl CutBlock {
+    pub(crate) fn id(&self) -> &BlockId {
+        &self.id
+    }
+
+    /// What became of its records, as walked (what ClickHouse refuses is in [`super::Stored`]).
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// The copies that go to their home partitions in the transaction that reserves this block.
+    pub(crate) fn forwards(&self) -> &[NewRecord] {
+        &self.forwards
+    }
+
+    /// The bytes of the event rows `from..to`.
+    pub(super) fn event_rows(&self, from: usize, to: usize) -> Bytes {
+        self.events.slice(self.row_start(from)..self.row_start(to))
+    }
+
+    fn row_start(&self, row: usize) -> usize {
+        if row == 0 { 0 } else { self.ends[row - 1].end }
+    }
+
+    /// The value of the record behind an event row, masked.
+    pub(super) fn value(&self, row: usize) -> &[u8] {
+        let start = if row == 0 { 0 } else { self.ends[row - 1].value_end };
+        &self.values[start..self.ends[row].value_end]
+    }
+}
