@@ -64,6 +64,7 @@ impl From<CommitError> for SettleError {
         match error {
             CommitError::NotOwner(partition) => Self::NotOwner(partition),
             CommitError::Retry(cause) => Self::Retry(cause),
+            CommitError::TooLarge { bytes } => Self::Log(LogError::TooLarge { bytes }),
         }
     }
 }
