@@ -24,6 +24,11 @@ impl Offset {
         self.0
     }
 
+    /// The offset before this one; there is none before the first.
+    pub(crate) const fn before(self) -> Option<Self> {
+        Self::new(self.0 - 1)
+    }
+
     /// Where to go on after this record: the only way to make a [`ResumeAt`] from an offset.
     pub(crate) const fn resume_after(self) -> ResumeAt {
         ResumeAt(Self(self.0.saturating_add(1)))

@@ -25,13 +25,15 @@ pub(crate) mod settle;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::log::{Batch, Record, Topic};
+use crate::log::{Batch, NewRecord, Record, Topic};
 use crate::model::PartitionId;
 use store::Block;
 
 /// What the walk looks things up in: immutable, swapped only where a block is cut, named in the block's line.
 #[derive(Clone)]
 pub(crate) struct Snapshots {
+    /// Names all of them together.
+    pub(crate) name: Arc<str>,
     pub(crate) verify: Arc<verify::Trust>,
     pub(crate) enrich: Arc<enrich::Atlas>,
     pub(crate) detect: Arc<detect::Rulebook>,
@@ -64,35 +66,43 @@ impl Walk {
     /// they are settled already, and only what the detector remembers of them is wanted again.
     pub(crate) fn walk(&mut self, batch: &Batch, range: Range<usize>, mut block: Option<&mut Block>) {
         for record in batch.slice(range) {
-            match block.as_deref_mut() {
-                Some(block) => self.step(&record, block),
-                None => self.remember(&record),
+            let way_out = self.step(&record);
+            let Some(block) = block.as_deref_mut() else { continue };
+            match way_out {
+                WayOut::Alerted(alerted) => block.push(&record, alerted),
+                WayOut::Rejected(rejected) => block.reject(&record, rejected),
+                WayOut::Forwarded(copy) => block.forward(&record, copy),
             }
         }
     }
 
-    fn step(&mut self, record: &Record<'_>, block: &mut Block) {
+    /// One record's walk.
+    pub(crate) fn step<'r>(&mut self, record: &Record<'r>) -> WayOut<'r> {
         let decoded = match decode::decode(record, &self.bounds) {
             Ok(decoded) => decoded,
-            Err(rejected) => return block.reject(record, rejected),
+            Err(rejected) => return WayOut::Rejected(rejected),
         };
-        if let Some(copy) = decode::forward(&decoded, record, &self.bounds, block.partition()) {
-            return block.forward(record, copy);
+        if let Some(copy) = decode::forward(&decoded, record, &self.bounds, self.source.partition) {
+            return WayOut::Forwarded(copy);
         }
         let checked = verify::verify(decoded, record, &self.snapshots.verify);
         let enriched = enrich::enrich(checked, &self.snapshots.enrich, &mut self.enricher);
         let assessed = self.detector.detect(enriched, record, &self.snapshots.detect);
-        let alerted = alert::alert(assessed, &self.snapshots.alert, &self.source);
-        block.push(record, alerted);
+        WayOut::Alerted(alert::alert(assessed, &self.snapshots.alert, &self.source))
     }
 
-    fn remember(&mut self, record: &Record<'_>) {
-        let Ok(decoded) = decode::decode(record, &self.bounds) else { return };
-        if decode::forward(&decoded, record, &self.bounds, self.source.partition).is_some() {
-            return;
-        }
-        let checked = verify::verify(decoded, record, &self.snapshots.verify);
-        let enriched = enrich::enrich(checked, &self.snapshots.enrich, &mut self.enricher);
-        self.detector.detect(enriched, record, &self.snapshots.detect);
+    /// What the detector remembers, for metrics and for explaining.
+    pub(crate) const fn detector(&self) -> &detect::Detector {
+        &self.detector
     }
+}
+
+/// How a record leaves the walk.
+pub(crate) enum WayOut<'r> {
+    /// It is an event, or control, with what was found about it.
+    Alerted(alert::Alerted<'r>),
+    /// It cannot be an event: a dead letter.
+    Rejected(decode::Rejected),
+    /// Another partition is its home: the copy to append there.
+    Forwarded(NewRecord),
 }
