@@ -9,6 +9,7 @@ mod pipeline;
 mod clickhouse;
 mod deliver;
 mod log;
+mod token;
 
 mod api;
 mod simulate;

@@ -78,11 +78,11 @@ impl Walk {
 
     /// One record's walk.
     pub(crate) fn step<'r>(&mut self, record: &Record<'r>) -> WayOut<'r> {
-        let decoded = match decode::decode(record, &self.bounds) {
+        let mut decoded = match decode::decode(record, &self.bounds) {
             Ok(decoded) => decoded,
             Err(rejected) => return WayOut::Rejected(rejected),
         };
-        if let Some(copy) = decode::forward(&decoded, record, &self.bounds, self.source.partition) {
+        if let Some(copy) = decode::forward(&mut decoded, record, &self.bounds, self.source.partition) {
             return WayOut::Forwarded(copy);
         }
         let checked = verify::verify(decoded, record, &self.snapshots.verify);

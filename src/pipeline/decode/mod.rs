@@ -1,11 +1,26 @@
 //! **decode**: a record's bytes become an event, or a dead letter with its reason (EVENT). Pure.
 //!
-//! Schema, limits and the scan for token-shaped text are one pass over the bytes.
+//! Schema, limits and the scan for token-shaped text are one pass over the bytes: [`reader`] knows JSON, `schema` the
+//! members of an event, `required` what each kind must have, `mask` what a token looks like.
+
+mod envelope;
+mod forward;
+mod mask;
+mod reader;
+mod required;
+mod schema;
+mod time;
 
 use std::time::Duration;
 
-use crate::log::{NewRecord, Record};
-use crate::model::{Event, Flags, Leak, PartitionId};
+use crate::log::Record;
+use crate::model::{Event, Flag, Flags, GatewayVerdict, Kind, Leak, LeakOwner, PartitionId};
+use reader::{Fault, Mask, Reader};
+
+pub(crate) use forward::{forward, home_key};
+
+/// Bytes that a record's value may have, and again its key and headers together.
+const MAX_RECORD_BYTES: usize = 32 * 1024;
 
 /// What `decode` leaves.
 #[derive(Debug)]
@@ -64,24 +79,151 @@ crate::model::words! {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rejected {
     pub(crate) reason: RejectReason,
-    /// A JSON pointer to the field at fault; empty where it is the whole record.
+    /// A JSON pointer to the field at fault, within the event; empty where it is the whole record.
     pub(crate) field: String,
     /// The value with every token masked, cut at 32 KiB.
     pub(crate) masked: Vec<u8>,
 }
 
 /// Decodes strictly: what EVENT allows in the log.
-pub(crate) fn decode<'r>(_record: &Record<'r>, _bounds: &Bounds) -> Result<Decoded<'r>, Rejected> {
-    unimplemented!("filled by the decode room")
+pub(crate) fn decode<'r>(record: &Record<'r>, bounds: &Bounds) -> Result<Decoded<'r>, Rejected> {
+    let value = record.value;
+    let reject = |(reason, field)| Rejected { reason, field, masked: mask_record(value) };
+    let beside = beside_value(record).map_err(reject)?;
+    let (mut event, masks) = read(value).map_err(reject)?;
+    let origin = beside.forward.and_then(|header| forward::origin(header, value, &bounds.forward_key));
+    let received = origin.as_ref().map_or(record.append_time, |origin| origin.append_time);
+    (event.time, event.claimed_time) = time::clamp(event.time, received, bounds.max_event_age);
+
+    let mut leaks = leaks(&event, masks);
+    leaks.extend(beside.leaks);
+    let mut flags = Flags::default();
+    if event.claimed_time.is_some() {
+        flags.set(Flag::ClockSkewed);
+    }
+    if !leaks.is_empty() {
+        flags.set(Flag::Masked);
+    }
+    if event.kind == Kind::Accepted && event.gateway_verdict.is_some_and(GatewayVerdict::is_refusal) {
+        flags.set(Flag::VerdictConflict);
+    }
+    Ok(Decoded { event, flags, leaks, origin })
 }
 
-/// The copy to append at the event's home partition, if `here` is another one: key rewritten, `jwtrail-forward` set.
-/// `None` if the record is at home, has made two hops, or is control.
-pub(crate) fn forward(
-    _decoded: &Decoded<'_>,
-    _record: &Record<'_>,
-    _bounds: &Bounds,
-    _here: PartitionId,
-) -> Option<NewRecord> {
-    None
+/// Masks every token in bytes of any kind (a dead letter's value or key) and cuts the result at 32 KiB.
+pub(crate) fn mask_record(bytes: &[u8]) -> Vec<u8> {
+    mask::mask_bytes(bytes, MAX_RECORD_BYTES)
 }
+
+/// Reason and JSON pointer.
+type Refusal = (RejectReason, String);
+
+/// Reads a record's value: the event as the source claims it, and the tokens that were masked in it.
+fn read(value: &[u8]) -> Result<(Event<'_>, Vec<Mask>), Refusal> {
+    if value.len() > MAX_RECORD_BYTES {
+        return Err((RejectReason::TooLarge, String::new()));
+    }
+    let text = std::str::from_utf8(value).map_err(|_| (RejectReason::NotUtf8, String::new()))?;
+    let mut reader = Reader::new(text);
+    let event = envelope::draft(&mut reader, text).and_then(required::event);
+    let event = event.and_then(|event| required::ledger_signature(&event).map(|()| event));
+    match event {
+        Ok(event) => Ok((event, reader.masks)),
+        Err(fault) => Err(name_fault(text, &reader, &fault)),
+    }
+}
+
+/// Names the fault that counts: broken JSON before what is wrong with a member, and an unknown version or kind before
+/// members that such an event may well have otherwise. One pass stops at the first fault, so the rest is looked over.
+fn name_fault(text: &str, reader: &Reader<'_>, fault: &Fault) -> Refusal {
+    let stopped = (fault.reason, reader.pointer() + fault.below.unwrap_or_default());
+    let mut survey = Reader::without_limits(text);
+    let whole = survey.value().and_then(|value| survey.end().map(|()| value));
+    let event = match &whole {
+        Err(Fault { reason: reason @ (RejectReason::NotJson | RejectReason::DuplicateMember), .. }) => {
+            return (*reason, survey.pointer());
+        }
+        Err(_) => return stopped,
+        Ok(envelope) if envelope::is_envelope(text) => &envelope["data"],
+        Ok(event) => event,
+    };
+    let (version, kind) = (&event["version"], &event["kind"]);
+    if version.is_number() && *version != schema::VERSION {
+        (RejectReason::UnknownVersion, "/version".to_owned())
+    } else if kind.as_str().is_some_and(|kind| Kind::parse(kind).is_none()) {
+        (RejectReason::UnknownKind, "/kind".to_owned())
+    } else {
+        stopped
+    }
+}
+
+/// What a record carries beside its value.
+struct Beside<'r> {
+    forward: Option<&'r [u8]>,
+    leaks: Vec<Leak>,
+}
+
+fn beside_value<'r>(record: &Record<'r>) -> Result<Beside<'r>, Refusal> {
+    let mut beside = Beside { forward: None, leaks: Vec::new() };
+    let mut bytes = 0;
+    for header in record.headers.iter() {
+        if header.name == forward::FORWARD_HEADER {
+            beside.forward = Some(header.value);
+            continue;
+        }
+        bytes += header.name.len() + header.value.len();
+        for part in [header.name.as_bytes(), header.value] {
+            if mask::suspicious(part) {
+                beside.leaks.extend(mask::refs(part).into_iter().map(|token_ref| Leak {
+                    field: header_field(header.name),
+                    owner: LeakOwner::Gateway,
+                    token_ref,
+                }));
+            }
+        }
+    }
+    if let Some(key) = record.key {
+        bytes += key.len();
+        if mask::suspicious(key) {
+            let field = || "key".to_owned();
+            beside.leaks.extend(mask::refs(key).into_iter().map(|token_ref| Leak {
+                field: field(),
+                owner: LeakOwner::Gateway,
+                token_ref,
+            }));
+        }
+    }
+    if bytes > MAX_RECORD_BYTES {
+        return Err((RejectReason::TooLarge, "headers".to_owned()));
+    }
+    Ok(beside)
+}
+
+fn header_field(name: &str) -> String {
+    if name == forward::KEY_HEADER {
+        return "key".to_owned();
+    }
+    format!("header:{}", mask::mask_text(name.into(), |_| ()))
+}
+
+/// Says who put each masked token where it stood (EVENT): a client's field and the claims of a token that nobody
+/// verified are the client's doing, the rest the gateway's.
+fn leaks(event: &Event<'_>, masks: Vec<Mask>) -> Vec<Leak> {
+    const OF_CLIENT: [&str; 5] =
+        ["/request/user_agent", "/request/route", "/request/host", "/request/method", "/request/id"];
+    let verified =
+        event.kind.mints() || event.gateway_verdict.is_some_and(GatewayVerdict::signature_verified);
+    let owner = |field: &str| match field {
+        _ if OF_CLIENT.contains(&field) || field.starts_with("/login/") => LeakOwner::Client,
+        _ if !field.starts_with("/token/") => LeakOwner::Gateway,
+        _ if verified => LeakOwner::Token,
+        _ => LeakOwner::Client,
+    };
+    masks
+        .into_iter()
+        .map(|Mask { field, token_ref }| Leak { owner: owner(&field), field, token_ref })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,307 @@
+//! The members of an event, version 1: names, types and forms. What must be there depends on the kind: `required`.
+
+use std::net::IpAddr;
+
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::RejectReason::{BadValue, DuplicateMember, TooLong, UnknownKind, UnknownVersion};
+use super::reader::{Fault, Read, Reader, insert_once};
+use super::time;
+use crate::model::{
+    Actor, ClaimedToken, Confirmation, GatewayVerdict, Grant, Heartbeat, Kind, LedgerMark, Login,
+    PLATFORM_TENANT, Request, SubjectKind, Text, UnixMs, Zone, is_name,
+};
+use crate::token::is_ref;
+
+pub(super) const VERSION: u8 = 1;
+const MAX_USER_AGENT_BYTES: usize = 512;
+
+/// An event of which nothing is known to be there yet.
+#[derive(Default)]
+pub(super) struct Draft<'r> {
+    pub(super) version: Option<u8>,
+    pub(super) id: Option<Uuid>,
+    pub(super) kind: Option<Kind>,
+    pub(super) time: Option<UnixMs>,
+    pub(super) tenant: Option<Text<'r>>,
+    pub(super) source: Option<DraftSource<'r>>,
+    pub(super) token: Option<ClaimedToken<'r>>,
+    pub(super) request: Option<Request<'r>>,
+    pub(super) gateway_verdict: Option<GatewayVerdict>,
+    pub(super) grant: Option<Grant>,
+    pub(super) login: Option<Login<'r>>,
+    pub(super) retry: Option<bool>,
+    pub(super) heartbeat: Option<Heartbeat>,
+    pub(super) ledger_mark: Option<LedgerMark<'r>>,
+    pub(super) extra: Map<String, Value>,
+}
+
+#[derive(Default)]
+pub(super) struct DraftSource<'r> {
+    pub(super) gateway: Option<Text<'r>>,
+    pub(super) zone: Option<Zone>,
+    pub(super) region: Option<Text<'r>>,
+    pub(super) epoch: Option<Text<'r>>,
+    pub(super) seq: Option<u64>,
+}
+
+/// Reads an event's object.
+pub(super) fn draft<'r>(reader: &mut Reader<'r>) -> Read<Draft<'r>> {
+    let mut draft = Draft::default();
+    let mut extra = Map::new();
+    reader.object(|reader, name| match name.as_ref() {
+        "version" => once(&mut draft.version, version(reader)?),
+        "id" => once(&mut draft.id, id(reader)?),
+        "kind" => once(&mut draft.kind, word(reader, Kind::parse, UnknownKind)?),
+        "time" => once(&mut draft.time, rfc3339(reader)?),
+        "tenant" => once(&mut draft.tenant, tenant(reader)?),
+        "source" => once(&mut draft.source, source(reader, &mut extra)?),
+        "token" => once(&mut draft.token, token(reader, &mut extra)?),
+        "request" => once(&mut draft.request, request(reader, &mut extra)?),
+        "gateway_verdict" => once(&mut draft.gateway_verdict, word(reader, GatewayVerdict::parse, BadValue)?),
+        "grant" => once(&mut draft.grant, word(reader, Grant::parse, BadValue)?),
+        "login" => once(&mut draft.login, login(reader, &mut extra)?),
+        "retry" => once(&mut draft.retry, reader.boolean()?),
+        "heartbeat" => once(&mut draft.heartbeat, heartbeat(reader, &mut extra)?),
+        "ledger_mark" => once(&mut draft.ledger_mark, ledger_mark(reader, &mut extra)?),
+        _ => {
+            let name = reader.masked_name(name)?;
+            let value = reader.value()?;
+            insert_once(&mut extra, name, value)
+        }
+    })?;
+    draft.extra = extra;
+    Ok(draft)
+}
+
+fn source<'r>(reader: &mut Reader<'r>, extra: &mut Map<String, Value>) -> Read<DraftSource<'r>> {
+    let mut source = DraftSource::default();
+    reader.object(|reader, name| match name.as_ref() {
+        "gateway" => once(&mut source.gateway, plain_name(reader)?),
+        "zone" => once(&mut source.zone, word(reader, Zone::parse, BadValue)?),
+        "region" => once(&mut source.region, plain_name(reader)?),
+        "epoch" => once(&mut source.epoch, reader.text()?),
+        "seq" => once(&mut source.seq, reader.integer()?),
+        _ => nested_unknown(reader, name, extra),
+    })?;
+    Ok(source)
+}
+
+fn token<'r>(reader: &mut Reader<'r>, extra: &mut Map<String, Value>) -> Read<ClaimedToken<'r>> {
+    let mut token = ClaimedToken::default();
+    let (mut aud, mut scope, mut amr, mut act, mut jti) = (None, None, None, None, None);
+    reader.object(|reader, name| match name.as_ref() {
+        "ref" => once(&mut token.token_ref, reference(reader)?),
+        "jti_ref" => once(&mut token.jti_ref, reference(reader)?),
+        "outer_ref" => once(&mut token.outer_ref, reference(reader)?),
+        "iss" => once(&mut token.iss, reader.text()?),
+        "sub" => once(&mut token.sub, reader.text()?),
+        "subject_kind" => once(&mut token.subject_kind, word(reader, SubjectKind::parse, BadValue)?),
+        "tenant_id" => once(&mut token.tenant_id, reader.text()?),
+        "aud" => once(&mut aud, texts(reader)?),
+        "client_id" => once(&mut token.client_id, reader.text()?),
+        "scope" => once(&mut scope, texts(reader)?),
+        "iat" => once(&mut token.iat, reader.integer()?),
+        "nbf" => once(&mut token.nbf, reader.integer()?),
+        "exp" => once(&mut token.exp, reader.integer()?),
+        "alg" => once(&mut token.alg, reader.text()?),
+        "kid" => once(&mut token.kid, reader.text()?),
+        "typ" => once(&mut token.typ, reader.text()?),
+        "sid" => once(&mut token.sid, reader.text()?),
+        "auth_time" => once(&mut token.auth_time, reader.integer()?),
+        "acr" => once(&mut token.acr, reader.text()?),
+        "amr" => once(&mut amr, texts(reader)?),
+        "family" => once(&mut token.family, reader.text()?),
+        "generation" => once(&mut token.generation, reader.integer()?),
+        "act" => once(&mut act, actors(reader, extra)?),
+        "parent_ref" => once(&mut token.parent_ref, reference(reader)?),
+        "origin_ref" => once(&mut token.origin_ref, reference(reader)?),
+        "txn" => once(&mut token.txn, reader.text()?),
+        "cnf" => once(&mut token.cnf, confirmation(reader, extra)?),
+        // Never published in the clear: it is read, so that it is well formed, and goes no further.
+        "jti" => once(&mut jti, reader.text()?),
+        _ => nested_unknown(reader, name, extra),
+    })?;
+    token.aud = aud.unwrap_or_default();
+    token.scope = scope.unwrap_or_default();
+    token.amr = amr.unwrap_or_default();
+    token.act = act.unwrap_or_default();
+    Ok(token)
+}
+
+fn actors<'r>(reader: &mut Reader<'r>, extra: &mut Map<String, Value>) -> Read<Vec<Actor<'r>>> {
+    let mut actors = Vec::new();
+    reader.list(|reader| {
+        let (mut sub, mut iss, mut client_id) = (None, None, None);
+        reader.object(|reader, name| match name.as_ref() {
+            "sub" => once(&mut sub, reader.text()?),
+            "iss" => once(&mut iss, reader.text()?),
+            "client_id" => once(&mut client_id, reader.text()?),
+            _ => nested_unknown(reader, name, extra),
+        })?;
+        actors.push(Actor { sub: required(sub, "/sub")?, iss, client_id });
+        Ok(())
+    })?;
+    Ok(actors)
+}
+
+fn confirmation<'r>(reader: &mut Reader<'r>, extra: &mut Map<String, Value>) -> Read<Confirmation<'r>> {
+    let mut cnf = Confirmation::default();
+    reader.object(|reader, name| match name.as_ref() {
+        "jkt" => once(&mut cnf.jkt, reader.text()?),
+        "x5t#S256" => once(&mut cnf.x5t_s256, reader.text()?),
+        _ => nested_unknown(reader, name, extra),
+    })?;
+    Ok(cnf)
+}
+
+fn request<'r>(reader: &mut Reader<'r>, extra: &mut Map<String, Value>) -> Read<Request<'r>> {
+    let mut request = Request::default();
+    reader.object(|reader, name| match name.as_ref() {
+        "id" => once(&mut request.id, reader.text()?),
+        "ip" => once(&mut request.ip, address(reader)?),
+        "peer_ip" => once(&mut request.peer_ip, address(reader)?),
+        "user_agent" => once(&mut request.user_agent, reader.text_up_to(MAX_USER_AGENT_BYTES)?),
+        "ja4" => once(&mut request.ja4, reader.text()?),
+        "method" => once(&mut request.method, reader.text()?),
+        "host" => once(&mut request.host, reader.text()?),
+        "route" => once(&mut request.route, reader.text()?),
+        "status" => once(&mut request.status, status(reader)?),
+        "duration_ms" => once(&mut request.duration_ms, reader.integer()?),
+        "response_bytes" => once(&mut request.response_bytes, reader.integer()?),
+        "presented_cnf" => once(&mut request.presented_cnf, confirmation(reader, extra)?),
+        _ => nested_unknown(reader, name, extra),
+    })?;
+    Ok(request)
+}
+
+fn login<'r>(reader: &mut Reader<'r>, extra: &mut Map<String, Value>) -> Read<Login<'r>> {
+    let mut login = Login::default();
+    reader.object(|reader, name| match name.as_ref() {
+        "username" => once(&mut login.username, reader.text()?),
+        "client_id" => once(&mut login.client_id, reader.text()?),
+        "reason" => once(&mut login.reason, reader.text()?),
+        _ => nested_unknown(reader, name, extra),
+    })?;
+    Ok(login)
+}
+
+fn heartbeat(reader: &mut Reader<'_>, extra: &mut Map<String, Value>) -> Read<Heartbeat> {
+    let (mut sent, mut dropped, mut closing) = (None, None, None);
+    reader.object(|reader, name| match name.as_ref() {
+        "sent" => once(&mut sent, reader.integer()?),
+        "dropped" => once(&mut dropped, reader.integer()?),
+        "closing" => once(&mut closing, reader.boolean()?),
+        _ => nested_unknown(reader, name, extra),
+    })?;
+    Ok(Heartbeat {
+        sent: required(sent, "/sent")?,
+        dropped: required(dropped, "/dropped")?,
+        closing: required(closing, "/closing")?,
+    })
+}
+
+fn ledger_mark<'r>(reader: &mut Reader<'r>, extra: &mut Map<String, Value>) -> Read<LedgerMark<'r>> {
+    let (mut instance, mut epoch, mut complete_through) = (None, None, None);
+    reader.object(|reader, name| match name.as_ref() {
+        "instance" => once(&mut instance, reader.text()?),
+        "epoch" => once(&mut epoch, reader.text()?),
+        "complete_through" => once(&mut complete_through, rfc3339(reader)?),
+        _ => nested_unknown(reader, name, extra),
+    })?;
+    Ok(LedgerMark {
+        instance: required(instance, "/instance")?,
+        epoch: required(epoch, "/epoch")?,
+        complete_through: required(complete_through, "/complete_through")?,
+    })
+}
+
+/// Fills a member that may be there once.
+fn once<T>(slot: &mut Option<T>, value: T) -> Read<()> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(Fault::new(DuplicateMember)),
+    }
+}
+
+pub(super) fn required<T>(value: Option<T>, pointer: &'static str) -> Read<T> {
+    value.ok_or(Fault::at(super::RejectReason::MissingField, pointer))
+}
+
+/// Keeps an unknown member of an inner object under its path, `request/colour`, so that an event written again and
+/// read again keeps it the same way.
+fn nested_unknown<'r>(reader: &mut Reader<'r>, name: Text<'r>, extra: &mut Map<String, Value>) -> Read<()> {
+    reader.masked_name(name)?;
+    let path = reader.pointer().split_off(1);
+    let value = reader.value()?;
+    insert_once(extra, path, value)
+}
+
+fn version(reader: &mut Reader<'_>) -> Read<u8> {
+    match reader.integer() {
+        Ok(VERSION) => Ok(VERSION),
+        Ok(_) | Err(Fault { reason: BadValue, .. }) => Err(Fault::new(UnknownVersion)),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// A UUID in its usual form of 36 characters.
+fn id(reader: &mut Reader<'_>) -> Read<Uuid> {
+    let text = reader.text()?;
+    if text.len() != 36 {
+        return Err(Fault::new(BadValue));
+    }
+    Uuid::try_parse(&text).map_err(|_| Fault::new(BadValue))
+}
+
+fn rfc3339(reader: &mut Reader<'_>) -> Read<UnixMs> {
+    time::rfc3339(&reader.text()?).ok_or(Fault::new(BadValue))
+}
+
+/// One of a closed set of words.
+fn word<T>(reader: &mut Reader<'_>, parse: fn(&str) -> Option<T>, unknown: super::RejectReason) -> Read<T> {
+    match reader.text() {
+        Ok(text) => parse(&text).ok_or(Fault::new(unknown)),
+        Err(Fault { reason: TooLong, .. }) => Err(Fault::new(unknown)),
+        Err(fault) => Err(fault),
+    }
+}
+
+fn plain_name<'r>(reader: &mut Reader<'r>) -> Read<Text<'r>> {
+    let text = reader.text()?;
+    if is_name(&text) { Ok(text) } else { Err(Fault::new(BadValue)) }
+}
+
+fn tenant<'r>(reader: &mut Reader<'r>) -> Read<Text<'r>> {
+    let text = reader.text()?;
+    if is_name(&text) || text == PLATFORM_TENANT { Ok(text) } else { Err(Fault::new(BadValue)) }
+}
+
+/// A ref, or what is left of a token that was sent in its place: that event goes on, masked.
+fn reference<'r>(reader: &mut Reader<'r>) -> Read<Text<'r>> {
+    let masked_before = reader.masks.len();
+    let text = reader.text()?;
+    if is_ref(&text) || reader.masks.len() > masked_before { Ok(text) } else { Err(Fault::new(BadValue)) }
+}
+
+/// An address; IPv4 written as IPv6 (`::ffff:192.0.2.1`) is IPv4.
+fn address(reader: &mut Reader<'_>) -> Read<IpAddr> {
+    let text = reader.text()?;
+    text.parse().map(|ip: IpAddr| ip.to_canonical()).map_err(|_| Fault::new(BadValue))
+}
+
+/// Three digits (RFC 9110, section 15).
+fn status(reader: &mut Reader<'_>) -> Read<u16> {
+    let status = reader.integer()?;
+    if (100..=999).contains(&status) { Ok(status) } else { Err(Fault::new(BadValue)) }
+}
+
+fn texts<'r>(reader: &mut Reader<'r>) -> Read<Vec<Text<'r>>> {
+    let mut texts = Vec::new();
+    reader.list(|reader| {
+        texts.push(reader.text()?);
+        Ok(())
+    })?;
+    Ok(texts)
+}

@@ -1,0 +1,160 @@
+//! Records that lie elsewhere than at home.
+
+use serde_json::json;
+
+use super::*;
+use crate::log::home_partition;
+
+/// The key of the example with these members set.
+fn key_of(changes: &[(&str, serde_json::Value)]) -> String {
+    let mut event = example();
+    for (pointer, value) in changes {
+        set(&mut event, pointer, value.clone());
+    }
+    let text = event.to_string();
+    let (event, _) = super::super::read(text.as_bytes()).unwrap();
+    String::from_utf8(home_key(&event)).unwrap().replace('\u{1f}', "|")
+}
+
+#[test]
+fn a_key_is_the_subject_that_somebody_vouches_for_or_the_network() {
+    let rejected = |verdict| [("/kind", json!("rejected")), ("/gateway_verdict", json!(verdict))];
+    assert_eq!(key_of(&[]), "acme|alice");
+    assert_eq!(key_of(&rejected("expired")), "acme|alice");
+    assert_eq!(key_of(&rejected("bad_signature")), "acme|ip:203.0.113.0/24");
+    assert_eq!(key_of(&[("/gateway_verdict", json!("opaque"))]), "acme|ip:203.0.113.0/24");
+    let mut unverified = rejected("unspecified").to_vec();
+    unverified.push(("/request/ip", json!("2001:db8:12:3456::7")));
+    assert_eq!(key_of(&unverified), "acme|ip:2001:db8:12::/48");
+    let mut mapped = rejected("unspecified").to_vec();
+    mapped.push(("/request/ip", json!("::ffff:203.0.113.7")));
+    assert_eq!(key_of(&mapped), "acme|ip:203.0.113.0/24");
+    let mut nameless = rejected("expired").to_vec();
+    nameless.push(("/token/sub", json!(null)));
+    assert_eq!(key_of(&nameless), "acme|ip:203.0.113.0/24");
+    let heartbeat = json!({"sent": 1, "dropped": 0, "closing": false});
+    let beat = [("/kind", json!("heartbeat")), ("/tenant", json!("_platform")), ("/heartbeat", heartbeat)];
+    assert_eq!(key_of(&beat), "edge-fra-1");
+}
+
+/// Another partition than the home of `record`.
+fn elsewhere(record: &NewRecord) -> PartitionId {
+    let home =
+        with(record, |decoded| home_partition(&home_key(&decoded.unwrap().event), bounds().partitions));
+    PartitionId((home.0 + 1) % bounds().partitions)
+}
+
+/// Walks `record` at `here`: the copy that goes home, and whether the event was flagged as displaced.
+fn walk(record: &NewRecord, here: PartitionId) -> (Option<NewRecord>, bool) {
+    let batch = batch(record);
+    let record = batch.iter().next().unwrap();
+    let mut decoded = decode(&record, &bounds()).unwrap();
+    let copy = forward(&mut decoded, &record, &bounds(), here);
+    (copy, decoded.flags.has(Flag::Displaced))
+}
+
+#[test]
+fn a_record_goes_home_with_its_value_and_headers_and_says_where_it_came_from() {
+    let mut record = bare(example().to_string());
+    record.key = Some(b"whatever".to_vec());
+    record.headers =
+        vec![("ce_id".to_owned(), b"1".to_vec()), ("jwtrail-signature".to_owned(), b"s".to_vec())];
+    let here = elsewhere(&record);
+    let (copy, displaced) = walk(&record, here);
+    let copy = copy.unwrap();
+    assert!(!displaced);
+    assert_eq!(copy.key.as_deref(), Some(b"acme\x1falice".as_slice()));
+    assert_eq!(copy.value, record.value);
+    assert_eq!(copy.headers[..2], record.headers);
+
+    let home = home_partition(copy.key.as_deref().unwrap(), bounds().partitions);
+    assert_eq!(walk(&copy, home), (None, false));
+    with(&copy, |decoded| {
+        let log = LogId::try_from(LOG.to_owned()).unwrap();
+        let offset = Offset::new(17).unwrap();
+        let origin = ForwardedFrom { log, partition: here, offset, append_time: received(), hops: 1 };
+        assert_eq!(decoded.unwrap().origin, Some(origin));
+    });
+}
+
+#[test]
+fn a_header_without_its_mac_is_nothing() {
+    let record = bare(example().to_string());
+    let (copy, _) = walk(&record, elsewhere(&record));
+    let copy = copy.unwrap();
+    let header = String::from_utf8(copy.headers[0].1.clone()).unwrap();
+    let origin_of = |header: &str, value: &[u8]| {
+        let headers = vec![("jwtrail-forward".to_owned(), header.as_bytes().to_vec())];
+        with(&NewRecord { headers, ..bare(value) }, |decoded| decoded.unwrap().origin)
+    };
+    assert!(origin_of(&header, &copy.value).is_some());
+    let other_value = example_with("/token/sub", json!("bob"));
+    assert_eq!(origin_of(&header, &other_value), None, "another value");
+    let (path, mac) = header.split_once(';').unwrap();
+    let fewer_hops = path.replace("/17/", "/18/");
+    assert_eq!(origin_of(&format!("{fewer_hops};{mac}"), &copy.value), None, "another place");
+    for nonsense in ["", ";", path, "a/b/c/d/e;AAAA"] {
+        assert_eq!(origin_of(nonsense, &copy.value), None, "{nonsense}");
+    }
+}
+
+#[test]
+fn the_origin_is_kept_over_hops_and_the_third_hop_is_not_made() {
+    let record = bare(example().to_string());
+    let away = elsewhere(&record);
+    let (first, _) = walk(&record, away);
+    let (second, _) = walk(first.as_ref().unwrap(), away);
+    let second = second.unwrap();
+    assert_eq!(walk(&second, away), (None, true));
+    with(&second, |decoded| {
+        let origin = decoded.unwrap().origin.unwrap();
+        assert_eq!((origin.hops, origin.partition), (2, away));
+    });
+    let forwards = second.headers.iter().filter(|(name, _)| name == "jwtrail-forward").count();
+    assert_eq!(forwards, 1);
+}
+
+#[test]
+fn what_was_forwarded_is_clamped_by_where_it_was_appended_first() {
+    let bounds = bounds();
+    let early = UnixMs::new(received().get() - 60 * 24 * 3600 * 1000);
+    let log = LogId::try_from(LOG.to_owned()).unwrap();
+    let offset = Offset::new(3).unwrap();
+    let origin = ForwardedFrom { log, partition: PartitionId(1), offset, append_time: early, hops: 1 };
+    let value = example_with("/time", json!(early.to_string()));
+    let header = super::super::forward::seal(&origin, &value, &bounds.forward_key);
+    let record = NewRecord { headers: vec![("jwtrail-forward".to_owned(), header.into())], ..bare(value) };
+    with(&record, |decoded| {
+        let decoded = decoded.unwrap();
+        assert_eq!(decoded.event.time, early);
+        assert!(!decoded.flags.has(Flag::ClockSkewed));
+    });
+}
+
+#[test]
+fn the_copy_of_a_masked_record_holds_no_token_and_tells_of_it_again() {
+    let (token, token_ref) = jws(r#"{"alg":"ES256"}"#);
+    let escaped = token.replace('e', "\\u0065");
+    let value = example().to_string().replace("Mozilla", &escaped).replace("2026-11-23", "2020-01-01");
+    let mut record = bare(value);
+    record.key = Some(token.clone().into_bytes());
+    record.headers = vec![("x-note".to_owned(), format!("a {token}").into_bytes())];
+    let (copy, _) = walk(&record, elsewhere(&record));
+    let copy = copy.unwrap();
+    let told = |record: &NewRecord| {
+        with(record, |decoded| {
+            let decoded = decoded.unwrap();
+            assert_eq!(decoded.event.claimed_time, Some("2020-01-01T10:15:00.123Z".parse().unwrap()));
+            let mut fields: Vec<_> =
+                decoded.leaks.into_iter().map(|leak| (leak.field, leak.token_ref)).collect();
+            fields.sort();
+            fields
+        })
+    };
+    let of = |field: &str| (field.to_owned(), token_ref.clone());
+    assert_eq!(told(&record), [of("/request/user_agent"), of("header:x-note"), of("key")]);
+    assert_eq!(told(&copy), told(&record));
+    let bytes = format!("{copy:?}{}", String::from_utf8_lossy(&copy.value));
+    assert!(!bytes.contains(&encode("a signature that must not be seen")));
+    assert!(!String::from_utf8_lossy(&copy.value).contains("u0065"));
+}

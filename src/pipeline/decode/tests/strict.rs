@@ -1,0 +1,76 @@
+//! What is an event and what is not.
+
+use serde_json::json;
+
+use super::*;
+
+fn check(value: impl Into<Vec<u8>>, expected: &str) {
+    let value = value.into();
+    let shown = String::from_utf8_lossy(&value[..value.len().min(300)]).into_owned();
+    let outcome = with(&bare(value), |outcome| match outcome {
+        Ok(decoded) => decoded.flags.iter().fold("event".to_owned(), |text, flag| format!("{text} {flag}")),
+        Err(rejected) => format!("{} {}", rejected.reason, rejected.field).trim_end().to_owned(),
+    });
+    assert_eq!(outcome, expected, "{shown}");
+}
+
+#[test]
+fn the_example_decodes_to_itself() {
+    let value = serde_json::to_vec(&example()).unwrap();
+    with(&bare(value), |outcome| {
+        let decoded = outcome.unwrap();
+        assert_eq!(serde_json::to_value(&decoded.event).unwrap(), example());
+        assert_eq!(decoded.leaks, []);
+        assert_eq!(decoded.origin, None);
+    });
+}
+
+#[test]
+fn each_fault_has_its_reason_and_its_place() {
+    check("", "not_json");
+    check("  ", "not_json");
+    check([b'{', 0xff, b'}'], "not_utf8");
+    check("{", "not_json");
+    check("nonsense", "not_json");
+    check("[]", "bad_type");
+    check("{}", "missing_field /version");
+    check(format!("{}x", example()), "not_json");
+    check(r#"{"version":1,"version":1}"#, "duplicate_member /version");
+    check(r#"{"version":1,"source":{"seq":1,"seq":2}}"#, "duplicate_member /source/seq");
+    check(r#"{"colour":1,"colour":2}"#, "duplicate_member /colour");
+    check(r#"{"a":{"b":{"c":1,"\u0063":2}}}"#, "duplicate_member /a/b/c");
+    check(r#"{"version":01}"#, "not_json");
+    check(r#"{"a":"\ud800"}"#, "not_json /a");
+    check("{\"a\":\"tab\there\"}", "not_json /a");
+    check(r#"{"a":"\x41"}"#, "not_json /a");
+    check(r#"{"a":1,}"#, "not_json");
+    check(r#"{"a":nul}"#, "not_json /a");
+    check(format!("{}{}", "x".repeat(32 * 1024), "x"), "too_large");
+    check(format!(r#"{{"a":{}1{}}}"#, "[".repeat(8), "]".repeat(8)), "too_deep /a/0/0/0/0/0/0/0");
+    check(example_with("/request/route", json!("x".repeat(2049))), "too_long /request/route");
+    check(example_with("/request/user_agent", json!("é".repeat(257))), "too_long /request/user_agent");
+    check(example_with("/colour", json!("x".repeat(2049))), "too_long /colour");
+    check(example_with("/token/aud", json!(vec!["a"; 65])), "too_many /token/aud");
+    check(example_with("/colours", json!(vec![1; 65])), "too_many /colours");
+    check(example_with("/token/sub", json!(7)), "bad_type /token/sub");
+}
+
+#[test]
+fn what_each_kind_must_have_is_missed() {
+    for pointer in [
+        "/version",
+        "/id",
+        "/kind",
+        "/time",
+        "/tenant",
+        "/source",
+        "/source/gateway",
+        "/source/zone",
+        "/request/ip",
+        "/gateway_verdict",
+        "/token/iss",
+        "/token/sub",
+    ] {
+        check(example_with(pointer, json!(null)), &format!("missing_field {pointer}"));
+    }
+}
