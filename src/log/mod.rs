@@ -100,6 +100,9 @@ pub(crate) enum LogError {
     /// A wanted topic is not there or has other settings.
     #[error("topic {topic}: {cause}; run `jwtrail migrate`")]
     Topic { topic: &'static str, cause: String },
+    /// The configuration asks for what cannot be.
+    #[error("{cause}")]
+    Settings { cause: String },
     /// The log's own store is broken: going on would lose data.
     #[error("the log failed while {doing}: {cause}")]
     Broken { doing: &'static str, cause: String },
@@ -112,6 +115,7 @@ impl LogError {
             Self::Unavailable { .. } => "log_unavailable",
             Self::TooLarge { .. } => "record_too_large",
             Self::Topic { .. } => "topic_wrong",
+            Self::Settings { .. } => "log_settings",
             Self::Broken { .. } => "log_broken",
         }
     }
