@@ -25,6 +25,9 @@ mod leak;
 mod evidence;
 mod words;
 
+#[cfg(test)]
+mod tests;
+
 use super::enrich::Enriched;
 use crate::log::Record;
 use crate::model::{CaseUpdate, Flag, RuleId, UnixMs};
