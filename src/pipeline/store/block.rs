@@ -10,9 +10,9 @@ use super::dead_letter::{self, Dead};
 use super::retention::Retention;
 use super::rows::{event_row, finding_row, origin_text, reject_row};
 use crate::log::{NewRecord, Record, Topic};
-use crate::model::{Alert, Finding, FindingId, Flag, LogId, Offset, PartitionId, UnixMs};
+use crate::model::{Alert, Finding, FindingId, LogId, Offset, PartitionId, UnixMs};
 use crate::pipeline::alert::Alerted;
-use crate::pipeline::decode::{RejectReason, Rejected};
+use crate::pipeline::decode::{self, RejectReason, Rejected};
 
 /// More rows than this would be split by ClickHouse into two blocks, and a token holds for one (PROMISE).
 const MAX_ROWS: usize = 500_000;
@@ -88,7 +88,7 @@ pub(super) struct RowEnd {
     pub(super) received_at: UnixMs,
     /// One past its last byte in `events`.
     pub(super) end: usize,
-    /// One past the last byte of its record's value, masked, in `values`.
+    /// One past the last byte of its record's value, as received, in `values`.
     pub(super) value_end: usize,
 }
 
@@ -155,12 +155,7 @@ impl Block {
             self.counts.stored += 1;
             let retention_days = self.retention.days(&decoded.event.tenant);
             event_row(&mut self.events, &self.origin, record, &alerted.enriched, retention_days);
-            if decoded.flags.has(Flag::Masked) {
-                // The record itself holds a token; its event does not.
-                dead_letter::write_event(&mut self.values, &decoded.event);
-            } else {
-                self.values.extend_from_slice(record.value);
-            }
+            self.values.extend_from_slice(record.value);
             self.ends.push(RowEnd {
                 offset: record.offset,
                 received_at: record.append_time,
@@ -191,7 +186,8 @@ impl Block {
             value_bytes: record.value.len(),
         };
         reject_row(&mut self.rejects, &self.origin, &dead);
-        let letter = dead_letter::letter(&self.origin, &dead, rejected.masked);
+        let key = record.key.map(decode::mask_record);
+        let letter = dead_letter::letter(&self.origin, &dead, key, rejected.masked);
         self.carried_bytes += size_bytes(&letter);
         self.dead_letters.push(letter);
     }
@@ -296,7 +292,7 @@ impl CutBlock {
         if row == 0 { 0 } else { self.ends[row - 1].end }
     }
 
-    /// The value of the record behind an event row, masked.
+    /// The value of the record behind an event row, as received: it may hold a token.
     pub(super) fn value(&self, row: usize) -> &[u8] {
         let start = if row == 0 { 0 } else { self.ends[row - 1].value_end };
         &self.values[start..self.ends[row].value_end]
