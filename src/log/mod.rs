@@ -5,6 +5,7 @@
 //! anyone but the partition's owner is refused, and metadata survives.
 
 mod batch;
+mod origin;
 mod topics;
 
 #[cfg(test)]
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub(crate) use batch::{Batch, Headers, Record, RecordHeader};
+pub(crate) use origin::Origin;
 pub(crate) use topics::{Cleanup, Topic, TopicSpec, home_partition, murmur2};
 
 use crate::model::{Offset, PartitionId, ResumeAt, UnixMs};

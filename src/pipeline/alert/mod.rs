@@ -12,19 +12,11 @@ mod tests;
 
 use super::detect::Assessed;
 use super::enrich::Enriched;
-use crate::log::Topic;
-use crate::model::{Alert, AlertData, CaseUpdate, Finding, LogId, NotAlerted, PartitionId, Severity, Step};
+use crate::log::Origin;
+use crate::model::{Alert, AlertData, CaseUpdate, Finding, NotAlerted, Severity, Step};
 
 pub(crate) use policy::Policy;
 pub(crate) use text::text_block;
-
-/// Where the walked rows lie: an alert carries its whole row, so that `deliver` can store it (PROMISE 5).
-#[derive(Clone, Debug)]
-pub(crate) struct Source {
-    pub(crate) log: LogId,
-    pub(crate) topic: Topic,
-    pub(crate) partition: PartitionId,
-}
 
 /// What `alert` leaves.
 #[derive(Debug)]
@@ -35,8 +27,9 @@ pub(crate) struct Alerted<'r> {
     pub(crate) alerts: Vec<Alert>,
 }
 
-/// Decides about every case that was touched.
-pub(crate) fn alert<'r>(assessed: Assessed<'r>, policy: &Policy, source: &Source) -> Alerted<'r> {
+/// Decides about every case that was touched. An alert carries its whole row with its `origin`, so that `deliver` can store it
+/// (PROMISE 5).
+pub(crate) fn alert<'r>(assessed: Assessed<'r>, policy: &Policy, origin: &Origin) -> Alerted<'r> {
     let mut findings = Vec::with_capacity(assessed.cases.len());
     let mut alerts = Vec::new();
     for update in assessed.cases {
@@ -51,9 +44,9 @@ pub(crate) fn alert<'r>(assessed: Assessed<'r>, policy: &Policy, source: &Source
         if let Some(step) = step {
             let told = tell::tell(&finding.case);
             let data = AlertData {
-                log: source.log.to_string(),
-                topic: source.topic.name().to_owned(),
-                partition: source.partition.0,
+                log: origin.log.to_string(),
+                topic: origin.topic.name().to_owned(),
+                partition: origin.partition.0,
                 runbook_url: told.runbook_url,
                 query: told.query,
                 would_revoke: told.would_revoke,

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use super::dead_letter::{self, Dead};
 use super::retention::Retention;
 use super::rows::{event_row, finding_row, origin_text, reject_row};
-use crate::log::{NewRecord, Record, Topic};
-use crate::model::{Alert, Finding, FindingId, LogId, Offset, PartitionId, UnixMs};
+use crate::log::{NewRecord, Origin, Record};
+use crate::model::{Alert, Finding, FindingId, Offset, PartitionId, UnixMs};
 use crate::pipeline::alert::Alerted;
 use crate::pipeline::decode::{self, RejectReason, Rejected};
 
@@ -18,21 +18,6 @@ use crate::pipeline::decode::{self, RejectReason, Rejected};
 const MAX_ROWS: usize = 500_000;
 /// What a block may hold of rows, dead letters and forwards. The values kept beside the rows add about as much again.
 const MAX_BYTES: usize = 16 << 20;
-
-/// Where records come from: a partition of a topic, in one log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Origin {
-    pub(crate) log: LogId,
-    pub(crate) topic: Topic,
-    pub(crate) partition: PartitionId,
-}
-
-/// `L/topic/partition`: the `log_comment` of its inserts.
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.log, self.topic.name(), self.partition)
-    }
-}
 
 /// Names a block: the same records, the same id, in every repetition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,12 +151,7 @@ impl Block {
         for finding in alerted.findings {
             self.findings.insert(finding.case.finding_id, finding);
         }
-        self.alerts.extend(alerted.alerts.into_iter().map(|mut alert| {
-            alert.data.log = self.origin.log.to_string();
-            alert.data.topic = self.origin.topic.name().to_owned();
-            alert.data.partition = self.origin.partition.0;
-            alert
-        }));
+        self.alerts.extend(alerted.alerts);
     }
 
     /// A dead letter, and its row of `rejects`.

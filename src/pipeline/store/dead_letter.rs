@@ -1,7 +1,6 @@
 //! Dead letters: what could not become a row, masked, with its reason and origin. Readers drop repeats by origin.
 
-use super::block::Origin;
-use crate::log::NewRecord;
+use crate::log::{NewRecord, Origin};
 use crate::model::{Offset, UnixMs};
 use crate::pipeline::decode::RejectReason;
 

@@ -15,7 +15,8 @@ mod retention;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use block::{Block, BlockId, Counts, CutBlock, Origin};
+pub(crate) use crate::log::Origin;
+pub(crate) use block::{Block, BlockId, Counts, CutBlock};
 pub(crate) use last_stored::LastStored;
 pub(crate) use put::{Put, Store, Stored, put_finding};
 pub(crate) use retention::Retention;
