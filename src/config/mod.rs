@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-pub(crate) use credentials::Credentials;
+pub(crate) use credentials::{Credentials, webhook_key};
 pub(crate) use keys::KEYS;
 pub(crate) use meant::*;
 use reader::{Context, Line, Section};

@@ -1,1 +1,104 @@
-//! deliver
+//! **deliver**: from the alerts outbox to webhooks and files (PROMISE 8).
+//!
+//! Each destination is a consumer group of its own, so a dead one delays no other. An alert is done when the destination
+//! answered *and* its row is in ClickHouse; the commit then says so before anything else is told, so that a repeat
+//! reaches a receiver only if the process died between an answer and its commit, and then under the same `webhook-id`.
+
+mod progress;
+mod queue;
+mod runs;
+
+mod file;
+mod public;
+mod rows;
+mod webhook;
+
+mod courier;
+mod lane;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use self::courier::{Courier, Teller};
+use self::file::Lines;
+pub(crate) use self::queue::Pace;
+pub(crate) use self::rows::FindingRows;
+use self::rows::Rows;
+pub(crate) use self::webhook::Timeouts;
+use self::webhook::Webhook;
+use crate::clock::Clock;
+use crate::config::{Destination, DestinationKind};
+use crate::lifecycle::Lifecycle;
+use crate::log::EventLog;
+use crate::telemetry::{Metrics, Readiness};
+
+/// What deliveries work with.
+pub(crate) struct Deliver {
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) destinations: Vec<Destination>,
+    /// Where the rows of findings go: the ClickHouse client.
+    pub(crate) rows: Arc<dyn FindingRows>,
+    pub(crate) metrics: Metrics,
+    pub(crate) readiness: Readiness,
+    pub(crate) clock: Clock,
+    pub(crate) pace: Pace,
+    pub(crate) timeouts: Timeouts,
+    /// `--retry`: begins with what was given up.
+    pub(crate) retry_given_up: bool,
+}
+
+/// Why a destination cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DeliverError {
+    #[error("destination {destination}: no usable `secret` to sign with")]
+    NoSecret { destination: String },
+    #[error("destination {destination}: no HTTP client could be made: {cause}")]
+    Client { destination: String, cause: String },
+}
+
+impl DeliverError {
+    /// The closed word for log fields.
+    pub(crate) const fn code(&self) -> &'static str {
+        match self {
+            Self::NoSecret { .. } => "destination_without_secret",
+            Self::Client { .. } => "http_client_failed",
+        }
+    }
+}
+
+/// Starts one task a destination, each until the process drains.
+///
+/// # Errors
+/// If a destination cannot be used at all; then none is started.
+pub(crate) fn run(deliver: Deliver, lifecycle: &Lifecycle) -> Result<(), DeliverError> {
+    let Deliver { log, destinations, rows, metrics, readiness, clock, pace, timeouts, retry_given_up } =
+        deliver;
+    let rows = Arc::new(Rows::new(rows));
+    let courier = |Destination { name, kind }: Destination| {
+        let teller = match kind {
+            DestinationKind::Webhook { url, secrets, allow_private } => {
+                Teller::Webhook(Webhook::new(&name, url, &secrets, allow_private, timeouts, clock.clone())?)
+            }
+            DestinationKind::File { path } => Teller::File(Lines::new(path)),
+        };
+        Ok(Arc::new(Courier {
+            condition: readiness.condition(format!("destination {name}")),
+            name,
+            teller,
+            log: Arc::clone(&log),
+            rows: Arc::clone(&rows),
+            metrics: metrics.clone(),
+            clock: clock.clone(),
+            pace,
+            retry_given_up,
+        }))
+    };
+    let couriers: Vec<Arc<Courier>> = destinations.into_iter().map(courier).collect::<Result<_, _>>()?;
+    for courier in couriers {
+        let task = format!("deliver {}", courier.name());
+        lifecycle.spawn(task, courier.run(lifecycle.clone()));
+    }
+    Ok(())
+}

@@ -4,7 +4,6 @@ mod alert;
 mod event;
 mod finding;
 mod ids;
-mod owned;
 mod place;
 mod time;
 mod verdict;

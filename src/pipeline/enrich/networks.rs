@@ -65,7 +65,8 @@ impl Networks {
                 Selector::Organisation(pattern) => organisations.push((pattern, kind)),
             }
         }
-        Ok(Self { cidrs: builder.build(), cidr_kinds, asns, organisations })
+        let cidrs = builder.build().map_err(|error| AtlasError::ranges(path, error))?;
+        Ok(Self { cidrs, cidr_kinds, asns, organisations })
     }
 
     /// By the longest CIDR around `ip`.

@@ -80,7 +80,8 @@ impl Overlay {
             builder.insert_cidr(cidr, entries.len());
             entries.push(entry);
         }
-        Ok(Self { ranges: builder.build(), entries })
+        let ranges = builder.build().map_err(|error| AtlasError::ranges(path, error))?;
+        Ok(Self { ranges, entries })
     }
 
     pub(super) fn get(&self, ip: IpAddr) -> Option<&Entry> {

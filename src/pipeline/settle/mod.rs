@@ -5,9 +5,6 @@ mod adopt;
 mod metadata;
 mod settler;
 
-#[cfg(test)]
-mod tests;
-
 pub(crate) use adopt::{Adopt, Adopted, adopt};
 pub(crate) use settler::Settler;
 

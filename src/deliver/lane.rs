@@ -1,0 +1,300 @@
+//! One destination's walk along one partition of the outbox: reads, starts deliveries, takes their answers, commits.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::courier::Courier;
+use super::progress::{Found, Progress};
+use super::queue::{Answer, How, Job, Left, Next, Queue, Report};
+use crate::clock::Random;
+use crate::log::{Assigned, Batch, CommitError, LogError};
+use crate::model::Offset;
+use crate::telemetry::{ByCode, ByDelivery, ByDestination};
+
+/// Why a lane ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LaneError {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Commit(CommitError),
+    #[error("a delivery ended without an answer: {0}")]
+    Panicked(#[from] tokio::task::JoinError),
+}
+
+/// Records read at a time.
+const BATCH: usize = 256;
+/// A stopped lane waits so long for deliveries under way: a revocation is answered within ten seconds.
+const LAST_ANSWERS: Duration = Duration::from_secs(8);
+/// Between tries of the log.
+const LOG_PAUSE: Duration = Duration::from_millis(500);
+
+/// Runs until `stop` says true, the partition has another owner, or the log breaks.
+pub(super) async fn run(
+    courier: Arc<Courier>,
+    assigned: Assigned,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), LaneError> {
+    let mut lane = tokio::select! {
+        lane = Lane::begin(courier, assigned, stop.clone()) => lane?,
+        // Nothing was told yet.
+        () = stopped(&mut stop) => return Ok(()),
+    };
+    lane.walk().await?;
+    lane.end().await
+}
+
+struct Lane {
+    courier: Arc<Courier>,
+    lane: Arc<dyn crate::log::Lane>,
+    partition: crate::model::PartitionId,
+    queue: Queue,
+    /// Deliveries under way. They end with the lane: nobody else would take their answers.
+    jobs: JoinSet<(Offset, Report)>,
+    batch: Batch,
+    gauge: PendingGauge,
+    stop: watch::Receiver<bool>,
+}
+
+impl Lane {
+    /// Reads the commit and the whole outbox up to it: what was told is remembered, what was not done is pending.
+    async fn begin(
+        courier: Arc<Courier>,
+        assigned: Assigned,
+        stop: watch::Receiver<bool>,
+    ) -> Result<Self, LaneError> {
+        let (mut progress, found) = Progress::read(&assigned);
+        let (destination, partition) = (courier.name(), assigned.partition);
+        match found {
+            Found::Ours => {}
+            Found::Nothing => {
+                tracing::info!(destination, log.partition = %partition, "a new destination begins")
+            }
+            Found::Reset => tracing::warn!(
+                destination, log.partition = %partition, log.offset = %progress.resume_at,
+                "the group was reset: going on from there"
+            ),
+            Found::OtherLog => tracing::warn!(
+                destination, log.partition = %partition,
+                "the outbox is another log than the one committed for: beginning at its start"
+            ),
+            Found::Truncated => tracing::error!(
+                destination, log.partition = %partition, log.offset = %progress.resume_at,
+                "alerts were lost before they were delivered: the outbox no longer has them"
+            ),
+        }
+        if courier.retries_given_up() {
+            progress.retry_given_up();
+        }
+        let gauge = courier
+            .metrics()
+            .deliveries_pending
+            .get_or_create_owned(&ByDestination { destination: destination.to_owned() });
+        let mut lane = Self {
+            queue: Queue::new(&progress, assigned.start, courier.pace(), Instant::now()),
+            courier,
+            lane: assigned.lane,
+            partition,
+            jobs: JoinSet::new(),
+            batch: Batch::default(),
+            gauge: PendingGauge { gauge, shown: 0 },
+            stop,
+        };
+        if found != Found::Ours {
+            lane.commit(progress.clone()).await?;
+        }
+        lane.lane.seek(assigned.start).await?;
+        while lane.queue.position() < progress.known_end() {
+            lane.lane.next(&mut lane.batch, BATCH).await?;
+            let now = Instant::now();
+            for record in lane.batch.iter() {
+                // Beyond what is known a batch is as new as any other.
+                lane.queue.recover(&record, &progress, now);
+            }
+            if let Some(position) = lane.batch.position() {
+                lane.queue.set_position(position);
+            }
+        }
+        Ok(lane)
+    }
+
+    /// Until it is stopped. A commit is never cut short by that.
+    async fn walk(&mut self) -> Result<(), LaneError> {
+        let mut stop = self.stop.clone();
+        loop {
+            let until = self.start_jobs();
+            self.settle().await?;
+            tokio::select! {
+                // Answers before records: each frees a place and may be committed.
+                biased;
+                () = stopped(&mut stop) => return Ok(()),
+                Some(answer) = self.jobs.join_next(), if !self.jobs.is_empty() => {
+                    self.take_answer(answer?);
+                    while let Some(answer) = self.jobs.try_join_next() {
+                        self.take_answer(answer?);
+                    }
+                }
+                // Cancel-safe, as the seam promises: another branch winning loses no record.
+                read = self.lane.next(&mut self.batch, BATCH), if self.queue.has_room() => match read {
+                    Ok(()) => self.take_batch(),
+                    Err(error @ LogError::Unavailable { .. }) => {
+                        self.courier.metrics().log_calls_failed.get_or_create(&ByCode { code: error.code() }).inc();
+                        tokio::time::sleep(LOG_PAUSE).await;
+                    }
+                    Err(error) => return Err(error.into()),
+                },
+                () = sleep_until(until) => {}
+            }
+        }
+    }
+
+    /// Starts what may be started; says when there may be more.
+    fn start_jobs(&mut self) -> Option<Instant> {
+        loop {
+            match self.queue.next(Instant::now(), self.courier.clock().now()) {
+                Next::Start(job) => {
+                    let courier = Arc::clone(&self.courier);
+                    self.jobs.spawn(async move { (job.offset, deliver(&courier, &job).await) });
+                }
+                Next::Wait(until) => return until,
+            }
+        }
+    }
+
+    fn take_batch(&mut self) {
+        let now = Instant::now();
+        for record in self.batch.iter() {
+            self.queue.read(&record, now);
+        }
+        if let Some(position) = self.batch.position() {
+            self.queue.set_position(position);
+        }
+    }
+
+    fn take_answer(&mut self, (offset, report): (Offset, Report)) {
+        if let Some(Answer::Away { why, .. } | Answer::Refused { why, .. }) = &report.answer {
+            self.count("failed");
+            tracing::warn!(
+                destination = self.courier.name(), log.partition = %self.partition, log.offset = %offset,
+                error = why, "a delivery failed and is tried again"
+            );
+        }
+        self.queue.report(offset, report, Instant::now(), u64::from_le_bytes(Random::bytes()));
+    }
+
+    /// Counts what has left, and commits if there is anything new to say.
+    async fn settle(&mut self) -> Result<(), LaneError> {
+        for left in self.queue.take_left() {
+            self.note(&left);
+        }
+        self.gauge.show(self.queue.pending());
+        if self.queue.take_changed() {
+            self.commit(self.queue.progress()).await?;
+        }
+        Ok(())
+    }
+
+    fn note(&self, Left { offset, id, how, appended }: &Left) {
+        self.count(how.as_str());
+        let (destination, partition) = (self.courier.name(), self.partition);
+        match how {
+            How::Delivered => {
+                let seconds = self.courier.clock().now().since_ms(*appended).max(0) as f64 / 1_000.0;
+                let by = ByDestination { destination: destination.to_owned() };
+                self.courier.metrics().delivery_seconds.get_or_create(&by).observe(seconds);
+                tracing::debug!(destination, webhook.id = id, "delivered");
+            }
+            How::AlreadyTold => tracing::debug!(destination, webhook.id = id, "already told"),
+            How::GivenUp => tracing::error!(
+                destination, webhook.id = id, log.partition = %partition, log.offset = %offset,
+                "given up after three days; `jwtrail deliver --retry` tries it again"
+            ),
+            How::Malformed => tracing::warn!(
+                destination, log.partition = %partition, log.offset = %offset,
+                "a record of the outbox is no alert, and is passed over"
+            ),
+        }
+    }
+
+    fn count(&self, result: &'static str) {
+        let by = ByDelivery { destination: self.courier.name().to_owned(), result };
+        self.courier.metrics().deliveries_attempted.get_or_create(&by).inc();
+    }
+
+    /// Commits, however long that takes (unless the lane is stopped): nothing further may be told while what was told is
+    /// not written down.
+    async fn commit(&mut self, progress: Progress) -> Result<(), LaneError> {
+        let (resume_at, metadata) = progress.write();
+        loop {
+            match self.lane.commit(resume_at, &metadata, Vec::new()).await {
+                Ok(()) => return Ok(()),
+                Err(CommitError::Retry(_)) => {
+                    self.courier
+                        .metrics()
+                        .log_calls_failed
+                        .get_or_create(&ByCode { code: "commit_failed" })
+                        .inc();
+                    tokio::time::sleep(LOG_PAUSE).await;
+                }
+                Err(error) => return Err(LaneError::Commit(error)),
+            }
+        }
+    }
+
+    /// Takes the last answers and commits them. Whatever has not answered by then is told again by the next owner.
+    async fn end(mut self) -> Result<(), LaneError> {
+        let last = async {
+            while let Some(answer) = self.jobs.join_next().await {
+                self.take_answer(answer?);
+            }
+            Ok::<(), LaneError>(())
+        };
+        if let Ok(ended) = tokio::time::timeout(LAST_ANSWERS, last).await {
+            ended?;
+        }
+        self.settle().await
+    }
+}
+
+/// Stores the row, then tells.
+async fn deliver(courier: &Courier, job: &Job) -> Report {
+    let stored = !job.store || courier.rows().put(&job.body).await;
+    let answer = if job.tell { Some(courier.tell(job).await) } else { None };
+    Report { stored, answer }
+}
+
+/// Resolves once the lane is to stop. If nobody is left to say so, the courier has ended, and that is the same.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|&stop| stop).await;
+}
+
+async fn sleep_until(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A lane's part of its destination's gauge.
+struct PendingGauge {
+    gauge: Gauge,
+    shown: i64,
+}
+
+impl PendingGauge {
+    fn show(&mut self, pending: usize) {
+        let pending = i64::try_from(pending).unwrap_or(i64::MAX);
+        self.gauge.inc_by(pending - self.shown);
+        self.shown = pending;
+    }
+}
+
+impl Drop for PendingGauge {
+    fn drop(&mut self) {
+        self.show(0);
+    }
+}

@@ -1,0 +1,87 @@
+//! The rows of findings that are being told. An alert carries its whole case row; `deliver` stores it itself, because
+//! the block that would store it may find other cases when it is walked again (PROMISE 5).
+
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+
+use crate::model::{Alert, FindingId, Offset};
+
+/// Where rows of findings go.
+#[async_trait]
+pub(crate) trait FindingRows: Send + Sync {
+    /// Stores the alert's case row. Repeating it changes nothing. The error is for the log.
+    async fn put(&self, alert: &Alert) -> Result<(), String>;
+}
+
+#[async_trait]
+impl FindingRows for crate::clickhouse::Client {
+    async fn put(&self, alert: &Alert) -> Result<(), String> {
+        crate::pipeline::store::put_finding(self, alert).await.map_err(|error| error.to_string())
+    }
+}
+
+/// How long telling waits for a row.
+const WAIT: Duration = Duration::from_secs(5);
+/// How long a store that did not answer is left alone, so that no alert waits for it in vain.
+const LEFT_ALONE: Duration = Duration::from_secs(5);
+/// Rows remembered as stored: several destinations are told the same alert at about the same time.
+const REMEMBERED: usize = 4_096;
+
+/// The rows' store, shared by all destinations.
+pub(super) struct Rows {
+    store: std::sync::Arc<dyn FindingRows>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    stored: HashSet<(FindingId, Offset)>,
+    away_until: Option<Instant>,
+}
+
+impl Rows {
+    pub(super) fn new(store: std::sync::Arc<dyn FindingRows>) -> Self {
+        Self { store, state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stores the row of an alert, in five seconds or not at all. False: try again later.
+    pub(super) async fn put(&self, body: &[u8]) -> bool {
+        // It was read from the outbox as an alert before; what is none has no row.
+        let Ok(alert) = serde_json::from_slice::<Alert>(body) else { return true };
+        let row = (alert.data.finding.case.finding_id, alert.data.finding.case.revision);
+        {
+            let state = self.state();
+            if state.stored.contains(&row) {
+                return true;
+            }
+            if state.away_until.is_some_and(|until| Instant::now() < until) {
+                return false;
+            }
+        }
+        let put = tokio::time::timeout(WAIT, self.store.put(&alert)).await;
+        let trouble = match put {
+            Ok(Ok(())) => None,
+            Ok(Err(trouble)) => Some(trouble),
+            Err(_) => Some("no answer in 5 s".to_owned()),
+        };
+        let mut state = self.state();
+        if let Some(trouble) = trouble {
+            state.away_until = Some(Instant::now() + LEFT_ALONE);
+            drop(state);
+            tracing::warn!(finding.id = %row.0, error = trouble, "a finding's row waits for ClickHouse");
+            return false;
+        }
+        if state.stored.len() >= REMEMBERED {
+            state.stored.clear();
+        }
+        state.stored.insert(row);
+        true
+    }
+}

@@ -1,0 +1,249 @@
+//! Deliveries over a real journal to real receivers that fail, throttle, hang and die.
+
+mod receiver;
+mod stage;
+
+use std::time::Duration;
+
+use self::receiver::{Receiver, Reply};
+use self::stage::{Stage, alert, file, guarded, webhook};
+use super::Pace;
+
+#[tokio::test]
+async fn every_alert_is_told_once_signed_and_not_again_after_a_restart() {
+    let (mut stage, receiver) = (Stage::new().await, Receiver::start().await);
+    stage.start([webhook("soc", &receiver)]);
+    stage.append([alert(1, "medium"), alert(2, "high")]).await;
+    receiver.wait_for(2).await;
+    stage.stop().await;
+    stage.start([webhook("soc", &receiver)]);
+    stage.append([alert(3, "critical")]).await;
+    receiver.wait_for(3).await;
+    stage.stop().await;
+    assert_eq!(receiver.ids(), ["1_medium", "2_high", "3_critical"]);
+    receiver.all_are_signed();
+    assert_eq!(stage.stored(), ["1_medium", "2_high", "3_critical"], "rows are stored before telling");
+}
+
+#[tokio::test]
+async fn what_fails_is_tried_again_under_the_same_id() {
+    let (mut stage, receiver) = (Stage::new().await, Receiver::start().await);
+    receiver.script([
+        Reply::Status(500),
+        Reply::Throttle,
+        Reply::Hang,
+        Reply::Die,
+        Reply::Status(404),
+        Reply::Status(204),
+    ]);
+    stage.start([webhook("soc", &receiver)]);
+    stage.append([alert(1, "high")]).await;
+    receiver.wait_for(6).await;
+    stage.delivered("soc", 1).await;
+    assert_eq!(receiver.ids(), ["1_high"; 6]);
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn a_dead_destination_delays_no_other_and_misses_nothing() {
+    let mut stage = Stage::new().await;
+    let reserved = Receiver::reserve();
+    let path = stage.path("alerts.jsonl");
+    stage.start([reserved.webhook("dead"), file("archive", &path)]);
+    stage.append([alert(1, "medium"), alert(2, "medium"), alert(3, "medium")]).await;
+    stage.delivered("archive", 3).await;
+    let lines = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(lines.lines().count(), 3);
+    stage.failed("dead", 2).await;
+
+    let receiver = reserved.start().await;
+    receiver.wait_for(3).await;
+    stage.delivered("dead", 3).await;
+    stage.stop().await;
+    assert_eq!(receiver.sorted_ids(), ["1_medium", "2_medium", "3_medium"]);
+}
+
+#[tokio::test]
+async fn one_that_is_refused_delays_no_other_and_only_it_is_told_again() {
+    let (mut stage, receiver) = (Stage::new().await, Receiver::start().await);
+    receiver.refuse(Some("2_high"));
+    stage.start([webhook("soc", &receiver)]);
+    stage.append([alert(1, "high"), alert(2, "high"), alert(3, "high"), alert(4, "high")]).await;
+    stage.delivered("soc", 3).await;
+    stage.stop().await;
+
+    receiver.forget();
+    receiver.refuse(None);
+    stage.start([webhook("soc", &receiver)]);
+    stage.delivered("soc", 4).await;
+    stage.stop().await;
+    assert_eq!(receiver.ids(), ["2_high"]);
+}
+
+#[tokio::test]
+async fn an_end_without_warning_loses_nothing_and_repeats_only_what_had_no_answer() {
+    let (mut stage, receiver) = (Stage::new().await, Receiver::start().await);
+    stage.start([webhook("soc", &receiver)]);
+    stage.append([alert(1, "high"), alert(2, "high")]).await;
+    stage.delivered("soc", 2).await;
+    // Nothing new is told before that is committed.
+    receiver.script([Reply::Hang, Reply::Hang]);
+    stage.append([alert(3, "high"), alert(4, "high")]).await;
+    receiver.wait_for(4).await;
+    stage.kill().await;
+
+    receiver.forget();
+    receiver.script([]);
+    stage.start([webhook("soc", &receiver)]);
+    receiver.wait_for(2).await;
+    stage.stop().await;
+    assert_eq!(receiver.sorted_ids(), ["3_high", "4_high"]);
+}
+
+#[tokio::test]
+async fn steps_are_told_in_order_and_none_twice() {
+    let (mut stage, receiver) = (Stage::new().await, Receiver::start().await);
+    stage.start([webhook("soc", &receiver)]);
+    // A repeated walk, and a case that another partition feeds.
+    stage.append([alert(1, "medium"), alert(1, "medium"), alert(1, "high"), alert(1, "medium")]).await;
+    stage.left("soc", "already_told", 2).await;
+    stage.stop().await;
+    stage.start([webhook("soc", &receiver)]);
+    stage.append([alert(1, "high"), alert(1, "critical")]).await;
+    stage.delivered("soc", 3).await;
+    stage.left("soc", "already_told", 3).await;
+    stage.stop().await;
+    assert_eq!(receiver.ids(), ["1_medium", "1_high", "1_critical"]);
+}
+
+#[tokio::test]
+async fn clickhouse_being_away_delays_no_alert_and_its_row_follows() {
+    let (mut stage, receiver) = (Stage::new().await, Receiver::start().await);
+    stage.rows.away(true);
+    stage.start([webhook("soc", &receiver)]);
+    stage.append([alert(1, "high"), alert(2, "high")]).await;
+    receiver.wait_for(2).await;
+    stage.stop().await;
+    assert!(stage.stored().is_empty());
+
+    stage.rows.away(false);
+    stage.start([webhook("soc", &receiver)]);
+    stage.delivered("soc", 2).await;
+    stage.stop().await;
+    assert_eq!(receiver.sorted_ids(), ["1_high", "2_high"], "what was told is not told again for its row");
+    assert_eq!(stage.stored(), ["1_high", "2_high"]);
+}
+
+#[tokio::test]
+async fn after_three_days_an_alert_is_given_up_and_kept_for_a_retry() {
+    let (mut stage, receiver) = (Stage::with_manual_clock().await, Receiver::start().await);
+    receiver.refuse(Some("1_high"));
+    stage.start([webhook("soc", &receiver)]);
+    stage.append([alert(1, "high"), alert(2, "high")]).await;
+    stage.delivered("soc", 1).await;
+    stage.advance(Duration::from_secs(71 * 3_600));
+    stage.append([alert(3, "high")]).await;
+    stage.delivered("soc", 2).await;
+    assert_eq!(stage.count("soc", "given_up"), 0);
+    stage.advance(Duration::from_secs(2 * 3_600));
+    stage.left("soc", "given_up", 1).await;
+    stage.stop().await;
+
+    receiver.forget();
+    receiver.refuse(None);
+    stage.start([webhook("soc", &receiver)]);
+    stage.append([alert(4, "high")]).await;
+    stage.delivered("soc", 3).await;
+    stage.stop().await;
+    assert_eq!(receiver.ids(), ["4_high"], "what was given up stays so");
+
+    stage.retry_given_up = true;
+    stage.start([webhook("soc", &receiver)]);
+    stage.delivered("soc", 4).await;
+    stage.stop().await;
+    assert_eq!(receiver.ids(), ["4_high", "1_high"]);
+}
+
+#[tokio::test]
+async fn what_is_no_alert_is_passed_over() {
+    let (mut stage, receiver) = (Stage::new().await, Receiver::start().await);
+    stage.append(["{".to_owned(), "\"an alert\"".to_owned(), alert(1, "high")]).await;
+    stage.start([webhook("soc", &receiver)]);
+    stage.left("soc", "malformed", 2).await;
+    stage.delivered("soc", 1).await;
+    stage.stop().await;
+    stage.start([webhook("soc", &receiver)]);
+    stage.append([alert(2, "high")]).await;
+    stage.delivered("soc", 2).await;
+    stage.stop().await;
+    assert_eq!(receiver.ids(), ["1_high", "2_high"]);
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let (mut stage, receiver, inside) =
+        (Stage::new().await, Receiver::start().await, Receiver::start().await);
+    receiver.script([Reply::Redirect(inside.url()), Reply::Redirect(inside.url())]);
+    stage.start([webhook("soc", &receiver)]);
+    stage.append([alert(1, "high")]).await;
+    stage.delivered("soc", 1).await;
+    stage.stop().await;
+    assert_eq!((receiver.ids().len(), inside.ids().len()), (3, 0));
+}
+
+#[tokio::test]
+async fn without_leave_nothing_private_is_reached() {
+    let receiver = Receiver::start().await;
+    let port = receiver.port();
+    let (mut stage, mut destinations) = (Stage::new().await, Vec::new());
+    let hosts = [
+        "127.0.0.1",
+        "127.1",
+        "0x7f.1",
+        "0x7f000001",
+        "2130706433",
+        "017700000001",
+        "0",
+        "localhost",
+        "localhost.",
+        "LOCALHOST",
+        "[::1]",
+        "[::]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "[64:ff9b::7f00:1]",
+        "[2002:7f00:1::]",
+        "169.254.169.254",
+        "[fd00:ec2::254]",
+        "１２７.0.0.1",
+    ];
+    for (index, host) in hosts.iter().enumerate() {
+        destinations.push(guarded(&format!("d{index}"), &format!("http://{host}:{port}/")));
+    }
+    stage.start(destinations);
+    stage.append([alert(1, "critical")]).await;
+    for (index, host) in hosts.iter().enumerate() {
+        stage.failed(&format!("d{index}"), 2).await;
+        assert_eq!(stage.count(&format!("d{index}"), "delivered"), 0, "{host}");
+    }
+    stage.stop().await;
+    assert_eq!(receiver.ids(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn many_alerts_and_many_refusals_end_well() {
+    let (mut stage, receiver) = (Stage::new().await, Receiver::start().await);
+    receiver.refuse_odd(true);
+    stage.start([webhook("soc", &receiver)]);
+    let alerts: Vec<String> = (0..400).map(|number| alert(number, "high")).collect();
+    stage.append(alerts).await;
+    stage.delivered("soc", 200).await;
+    stage.kill().await;
+    receiver.refuse_odd(false);
+    stage.start([webhook("soc", &receiver)]);
+    receiver.wait_for_accepted(400).await;
+    stage.stop().await;
+    // Delivered and uncommitted are at most the answers of one round, each told once more.
+    let repeated = receiver.accepted().len() - 400;
+    assert!(repeated <= Pace::default().at_once, "{repeated} were repeated, more than were under way");
+}

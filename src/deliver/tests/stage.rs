@@ -1,0 +1,229 @@
+//! A journal, a store of rows and a running `deliver`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tempfile::TempDir;
+
+use super::receiver::Receiver;
+use crate::clock::Clock;
+use crate::config::{Destination, DestinationKind, Secret};
+use crate::deliver::{Deliver, FindingRows, Pace, Timeouts, run};
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::log::journal::{FsyncPolicy, Journal, JournalOptions};
+use crate::log::{EventLog, NewRecord, Topic};
+use crate::model::Alert;
+use crate::telemetry::{ByDelivery, Metrics, Readiness};
+
+pub(super) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/// Waits until `condition` holds.
+pub(super) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let waited = tokio::time::timeout(Duration::from_secs(20), async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "waited in vain for {what}");
+}
+
+/// Rows in memory.
+#[derive(Default)]
+pub(super) struct MemoryRows {
+    stored: std::sync::Mutex<Vec<String>>,
+    away: AtomicBool,
+}
+
+impl MemoryRows {
+    pub(super) fn away(&self, away: bool) {
+        self.away.store(away, Ordering::Relaxed);
+    }
+}
+
+#[async_trait]
+impl FindingRows for MemoryRows {
+    async fn put(&self, alert: &Alert) -> Result<(), String> {
+        if self.away.load(Ordering::Relaxed) {
+            return Err("away, as it was told".to_owned());
+        }
+        let case = &alert.data.finding.case;
+        let number = number_of(&case.finding_id.to_string());
+        self.stored.lock().unwrap().push(format!("{number}_{}", case.severity));
+        Ok(())
+    }
+}
+
+pub(super) struct Stage {
+    folder: TempDir,
+    journal: Arc<Journal>,
+    clock: Clock,
+    pub(super) rows: Arc<MemoryRows>,
+    metrics: Metrics,
+    pub(super) retry_given_up: bool,
+    running: Option<Lifecycle>,
+}
+
+impl Stage {
+    pub(super) async fn new() -> Self {
+        Self::with_clock(Clock::System).await
+    }
+
+    pub(super) async fn with_manual_clock() -> Self {
+        Self::with_clock(Clock::Manual(Arc::new(AtomicI64::new(1_795_428_000_000)))).await
+    }
+
+    async fn with_clock(clock: Clock) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // What survives a power failure is the journal's own test.
+        let fsync = FsyncPolicy::Interval(Duration::from_secs(1));
+        let options = JournalOptions { fsync, reserve_bytes: 1 << 20, ..JournalOptions::default() };
+        let journal = Journal::open(folder.path(), options, clock.clone()).unwrap();
+        journal.migrate(&Topic::ALL.map(|topic| topic.spec(true))).await.unwrap();
+        Self {
+            folder,
+            journal,
+            clock,
+            rows: Arc::default(),
+            metrics: Metrics::new(),
+            retry_given_up: false,
+            running: None,
+        }
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(super) fn advance(&self, span: Duration) {
+        if let Clock::Manual(ms) = &self.clock {
+            ms.fetch_add(i64::try_from(span.as_millis()).unwrap(), Ordering::Relaxed);
+        }
+    }
+
+    pub(super) async fn append(&self, alerts: impl IntoIterator<Item = String>) {
+        let record = |value: String| NewRecord { value: value.into_bytes(), ..NewRecord::default() };
+        let records = alerts.into_iter().map(record).collect();
+        self.journal.append(Topic::Alerts, records).await.unwrap();
+    }
+
+    pub(super) fn start(&mut self, destinations: impl IntoIterator<Item = Destination>) {
+        assert!(self.running.is_none());
+        let lifecycle = Lifecycle::new(Duration::from_secs(20));
+        let milliseconds = Duration::from_millis;
+        let deliver = Deliver {
+            log: self.journal.clone(),
+            destinations: destinations.into_iter().collect(),
+            rows: self.rows.clone(),
+            metrics: self.metrics.clone(),
+            readiness: Readiness::default(),
+            clock: self.clock.clone(),
+            pace: Pace {
+                first: milliseconds(4),
+                away_cap: milliseconds(20),
+                refused_cap: milliseconds(20),
+                ..Pace::default()
+            },
+            timeouts: Timeouts { connect: milliseconds(150), answer: milliseconds(150) },
+            retry_given_up: self.retry_given_up,
+        };
+        run(deliver, &lifecycle).unwrap();
+        self.running = Some(lifecycle);
+    }
+
+    /// Drains: every answer is committed.
+    pub(super) async fn stop(&mut self) {
+        self.end(Phase::Draining).await;
+    }
+
+    /// Ends as a crash does: nothing further is committed.
+    pub(super) async fn kill(&mut self) {
+        self.end(Phase::Aborting).await;
+    }
+
+    async fn end(&mut self, phase: Phase) {
+        let lifecycle = self.running.take().unwrap();
+        lifecycle.advance(phase);
+        assert_eq!(lifecycle.finish().await, Vec::<String>::new());
+    }
+
+    pub(super) fn count(&self, destination: &str, result: &'static str) -> u64 {
+        let by = ByDelivery { destination: destination.to_owned(), result };
+        self.metrics.deliveries_attempted.get_or_create(&by).get()
+    }
+
+    pub(super) async fn left(&self, destination: &str, result: &'static str, count: u64) {
+        until(result, || self.count(destination, result) >= count).await;
+    }
+
+    pub(super) async fn delivered(&self, destination: &str, count: u64) {
+        self.left(destination, "delivered", count).await;
+    }
+
+    pub(super) async fn failed(&self, destination: &str, count: u64) {
+        self.left(destination, "failed", count).await;
+    }
+
+    /// The rows stored, each once, sorted.
+    pub(super) fn stored(&self) -> Vec<String> {
+        let mut stored = self.rows.stored.lock().unwrap().clone();
+        stored.sort();
+        stored.dedup();
+        stored
+    }
+}
+
+pub(super) fn webhook(name: &str, receiver: &Receiver) -> Destination {
+    webhook_to(name, &receiver.url())
+}
+
+pub(super) fn webhook_to(name: &str, url: &str) -> Destination {
+    let kind = DestinationKind::Webhook {
+        url: url.parse().unwrap(),
+        secrets: vec![Secret::new(SECRET.to_owned())],
+        allow_private: true,
+    };
+    Destination { name: name.to_owned(), kind }
+}
+
+/// A webhook that may reach public addresses alone.
+pub(super) fn guarded(name: &str, url: &str) -> Destination {
+    let mut destination = webhook_to(name, url);
+    if let DestinationKind::Webhook { allow_private, .. } = &mut destination.kind {
+        *allow_private = false;
+    }
+    destination
+}
+
+pub(super) fn file(name: &str, path: &Path) -> Destination {
+    Destination { name: name.to_owned(), kind: DestinationKind::File { path: path.to_owned() } }
+}
+
+/// An alert of finding `number`.
+pub(super) fn alert(number: u32, severity: &str) -> String {
+    let time = "2026-11-23T10:15:00.000Z";
+    let alert = serde_json::json!({
+        "type": "jwtrail.alert.opened", "timestamp": time,
+        "data": {
+            "finding_id": uuid::Uuid::from_u128(u128::from(number)), "revision": number,
+            "rule": "impossible_travel", "rule_version": 1, "tenant": "acme", "iss": "https://id.example",
+            "sub": "alice", "subject_kind": "user", "client_id": "web", "gateway": "edge-1", "kid": "k1",
+            "case_start": time, "first_time": time, "last_time": time, "state": "open", "severity": severity,
+            "confidence": "high", "class": "security", "lowered_by": [], "title": "Impossible travel",
+            "summary": "alice in Paris and Tokyo", "evidence": {"net_km": 8946}, "token_refs": [],
+            "ips": ["192.0.2.1"], "event_ids": [], "event_count": 2, "techniques": ["T1550.001"],
+            "is_alert": true, "not_alerted": null, "suppressed_by": "", "log": "0".repeat(32),
+            "topic": "jwtrail.events", "partition": 0, "runbook_url": "", "query": "", "would_revoke": "",
+        },
+    });
+    let text = alert.to_string();
+    let _: Alert = serde_json::from_str(&text).expect("the outbox holds alerts");
+    text
+}
+
+/// The number that a finding's id was made of.
+pub(super) fn number_of(finding: &str) -> u128 {
+    finding.parse::<uuid::Uuid>().unwrap().as_u128()
+}
