@@ -2,6 +2,31 @@
 
 use std::process::ExitCode;
 
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "jwtrail", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The embedded ClickHouse's process, which `up` starts.
+    #[command(hide = true)]
+    Engine,
+}
+
 pub(crate) fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let result = match Cli::parse().command {
+        Command::Engine => crate::clickhouse::engine::serve_child(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("jwtrail: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -5,6 +5,8 @@ mod error;
 mod migrate;
 mod rowbinary;
 
+pub(crate) mod engine;
+
 pub(crate) use client::{Client, InsertLabel};
 pub(crate) use error::ClickHouseError;
 pub(crate) use migrate::migrate;

@@ -1,0 +1,1 @@
+//! The embedded engine as its clients see it: the real engine, in its own process.
