@@ -33,7 +33,7 @@ CREATE TABLE IF NOT EXISTS rejects
     received_at DateTime64(3, 'UTC') COMMENT 'The append time',
     outcome     LowCardinality(String) COMMENT 'dead: a dead letter; dropped: left out on purpose',
     reason      LowCardinality(String),
-    field       String CODEC(ZSTD(1)) COMMENT 'A JSON pointer to the field at fault; empty: the whole record',
+    field       String COMMENT 'A JSON pointer to the field at fault; empty: the whole record' CODEC(ZSTD(1)),
     value_bytes UInt64 COMMENT 'The length of the record''s value'
 )
 ENGINE = ReplacingMergeTree

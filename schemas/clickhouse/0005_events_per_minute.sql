@@ -21,7 +21,7 @@ COMMENT 'Events a minute; read it with FINAL';
 CREATE MATERIALIZED VIEW IF NOT EXISTS events_per_minute_refresh
 REFRESH EVERY 1 MINUTE APPEND TO events_per_minute
 AS SELECT
-    toStartOfMinute(e.received_at) AS minute,
+    toDateTime(toStartOfMinute(e.received_at), 'UTC') AS minute,
     e.tenant AS tenant,
     e.gateway AS gateway,
     e.kind AS kind,

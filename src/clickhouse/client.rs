@@ -88,10 +88,11 @@ impl Client {
             .with_timeouts(Some(SEND_TIMEOUT), Some(END_TIMEOUT))
             .with_setting("database", &self.database)
             // A server may have it on by default: then an answer would not mean that the rows are stored.
-            .with_setting("async_insert", "0")
-            .with_setting("insert_deduplicate", if label.token.is_some() { "1" } else { "0" });
+            .with_setting("async_insert", "0");
         if let Some(token) = label.token {
-            insert = insert.with_setting("insert_deduplication_token", token);
+            insert = insert
+                .with_setting("insert_deduplicate", "1")
+                .with_setting("insert_deduplication_token", token);
         }
         if let Some(comment) = label.log_comment {
             insert = insert.with_setting("log_comment", comment);

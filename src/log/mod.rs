@@ -5,6 +5,7 @@
 //! anyone but the partition's owner is refused, and metadata survives.
 
 mod batch;
+mod origin;
 mod topics;
 
 #[cfg(test)]
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub(crate) use batch::{Batch, Headers, Record, RecordHeader};
+pub(crate) use origin::Origin;
 pub(crate) use topics::{Cleanup, Topic, TopicSpec, home_partition, murmur2};
 
 use crate::model::{Offset, PartitionId, ResumeAt, UnixMs};
@@ -100,6 +102,9 @@ pub(crate) enum LogError {
     /// A wanted topic is not there or has other settings.
     #[error("topic {topic}: {cause}; run `jwtrail migrate`")]
     Topic { topic: &'static str, cause: String },
+    /// The configuration asks for what cannot be.
+    #[error("{cause}")]
+    Settings { cause: String },
     /// The log's own store is broken: going on would lose data.
     #[error("the log failed while {doing}: {cause}")]
     Broken { doing: &'static str, cause: String },
@@ -112,6 +117,7 @@ impl LogError {
             Self::Unavailable { .. } => "log_unavailable",
             Self::TooLarge { .. } => "record_too_large",
             Self::Topic { .. } => "topic_wrong",
+            Self::Settings { .. } => "log_settings",
             Self::Broken { .. } => "log_broken",
         }
     }

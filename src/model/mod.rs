@@ -4,6 +4,7 @@ mod alert;
 mod event;
 mod finding;
 mod ids;
+mod owned;
 mod place;
 mod time;
 mod verdict;

@@ -25,7 +25,7 @@ pub(crate) mod settle;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::log::{Batch, NewRecord, Record, Topic};
+use crate::log::{Batch, NewRecord, Origin, Record, Topic};
 use crate::model::PartitionId;
 use store::Block;
 
@@ -47,14 +47,14 @@ pub(crate) struct Walk {
     enricher: enrich::Enricher,
     detector: detect::Detector,
     /// Where the rows of this walk lie: an alert carries its whole row.
-    source: alert::Source,
+    origin: Origin,
 }
 
 impl Walk {
     pub(crate) fn new(bounds: decode::Bounds, snapshots: Snapshots, partition: PartitionId) -> Self {
-        let source = alert::Source { log: bounds.log.clone(), topic: Topic::Events, partition };
+        let origin = Origin { log: bounds.log.clone(), topic: Topic::Events, partition };
         let (enricher, detector) = (enrich::Enricher::default(), detect::Detector::default());
-        Self { bounds, enricher, snapshots, detector, source }
+        Self { bounds, enricher, snapshots, detector, origin }
     }
 
     /// Called where a block is cut, and nowhere else: within a block the walk sees one set of snapshots.
@@ -82,13 +82,13 @@ impl Walk {
             Ok(decoded) => decoded,
             Err(rejected) => return WayOut::Rejected(rejected),
         };
-        if let Some(copy) = decode::forward(&mut decoded, record, &self.bounds, self.source.partition) {
+        if let Some(copy) = decode::forward(&mut decoded, record, &self.bounds, self.origin.partition) {
             return WayOut::Forwarded(copy);
         }
         let checked = verify::verify(decoded, record, &self.snapshots.verify);
         let enriched = enrich::enrich(checked, &self.snapshots.enrich, &mut self.enricher);
         let assessed = self.detector.detect(enriched, record, &self.snapshots.detect);
-        WayOut::Alerted(alert::alert(assessed, &self.snapshots.alert, &self.source))
+        WayOut::Alerted(alert::alert(assessed, &self.snapshots.alert, &self.origin))
     }
 
     /// What the detector remembers, for metrics and for explaining.

@@ -1,11 +1,16 @@
 //! The contract, and what is the journal's own.
 
+mod kill;
+
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use tempfile::TempDir;
 
 use super::*;
 use crate::log::contract::{UnderTest, contract_suite};
+use crate::log::{Assigned, Batch, CommitError, MemberEvent};
+use crate::model::ResumeAt;
 
 /// A journal with small segments, so that every case crosses some.
 struct JournalUnderTest {
@@ -59,4 +64,326 @@ impl UnderTest for JournalUnderTest {
 mod contract {
     use super::*;
     contract_suite!(JournalUnderTest);
+}
+
+// ---- the directory ------------------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_directory_has_one_journal_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(&dir);
+    let Err(second) = Journal::open(dir.path(), SMALL, Clock::System) else { panic!("opened twice") };
+    assert_eq!(second.code(), "log_unavailable");
+    assert!(second.to_string().contains("is in use by another process"), "{second}");
+    drop(journal);
+    open(&dir);
+}
+
+#[tokio::test]
+async fn a_wiped_directory_is_a_new_log() {
+    let subject = JournalUnderTest::fresh().await;
+    subject.journal.append(Topic::Events, vec![to(0, b"a"); 9]).await.unwrap();
+    let (_member, assigned) = join(&subject.journal, Topic::Events).await;
+    assigned.lane.commit(ResumeAt::at(offset(9)), "old", vec![]).await.unwrap();
+    let JournalUnderTest { journal, dir } = subject;
+    drop((journal, assigned));
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            std::fs::remove_dir_all(path).unwrap()
+        } else {
+            std::fs::remove_file(path).unwrap()
+        }
+    }
+
+    let journal = open(&dir);
+    assert_eq!(journal.partitions(Topic::Events).await.unwrap_err().code(), "topic_wrong");
+    journal.migrate(&specs()).await.unwrap();
+    let (_member, assigned) = join(&journal, Topic::Events).await;
+    assert_eq!((assigned.start, assigned.end, assigned.commit), (offset(0), offset(0), None));
+    let placed = journal.append(Topic::Events, vec![to(0, b"b")]).await.unwrap();
+    assert_eq!(placed[0].offset, offset(0));
+}
+
+#[tokio::test]
+async fn what_is_left_over_of_a_closed_journal_is_dead_and_holds_nothing() {
+    let JournalUnderTest { journal, dir } = JournalUnderTest::fresh().await;
+    let (mut member, assigned) = join(&journal, Topic::Events).await;
+    drop(journal);
+    let error = assigned.lane.next(&mut Batch::default(), 1).await.unwrap_err();
+    assert_eq!(error.code(), "log_unavailable");
+    let refused = assigned.lane.commit(ResumeAt::at(offset(0)), "", vec![]).await;
+    assert!(matches!(refused, Err(CommitError::Retry(_))), "{refused:?}");
+    while let Ok(event) = member.next().await {
+        drop(event);
+    }
+    open(&dir);
+}
+
+#[tokio::test]
+async fn a_topic_must_be_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(&dir);
+    let refused = journal.append(Topic::Events, vec![to(0, b"a")]).await.unwrap_err();
+    assert!(refused.to_string().contains("run `jwtrail migrate`"), "{refused}");
+    assert!(journal.join("group", Topic::Events).await.is_err());
+    assert_eq!(journal.migrate(&specs()).await.unwrap().len(), Topic::ALL.len());
+    let refused = journal.append(Topic::Events, vec![to(4, b"a")]).await.unwrap_err();
+    assert!(refused.to_string().contains("has no partition 4"), "{refused}");
+}
+
+// ---- time and retention -------------------------------------------------------------------------------------------
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+#[tokio::test]
+async fn append_time_is_the_clocks_and_never_runs_back() {
+    let (clock, now) = manual(1000);
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), SMALL, clock.clone()).unwrap();
+    journal.migrate(&specs()).await.unwrap();
+    for time in [1000, 3000, 2000] {
+        now.store(time, Ordering::Relaxed);
+        journal.append(Topic::Events, vec![to(0, b"a")]).await.unwrap();
+    }
+    drop(journal);
+    let journal = Journal::open(dir.path(), SMALL, clock).unwrap();
+    journal.append(Topic::Events, vec![to(0, b"a")]).await.unwrap();
+    let (_member, assigned) = join(&journal, Topic::Events).await;
+    let times: Vec<_> =
+        read_all(&assigned, assigned.end).await.into_iter().map(|(_, time, _)| time).collect();
+    assert_eq!(times, [1000, 3000, 3000, 3000]);
+}
+
+/// Ten records a day for ten days; `commit` is the group's, if there is one. Events are kept for seven days.
+async fn start_after_ten_days(commit: Option<i64>) -> i64 {
+    let (clock, now) = manual(0);
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), SMALL, clock).unwrap();
+    journal.migrate(&specs()).await.unwrap();
+    for day in 0..10 {
+        now.store(day * DAY_MS, Ordering::Relaxed);
+        journal.append(Topic::Events, vec![to(0, b"a"); 10]).await.unwrap();
+        if let (0, Some(commit)) = (day, commit) {
+            let (_member, assigned) = join(&journal, Topic::Events).await;
+            assigned.lane.commit(ResumeAt::at(offset(commit)), "", vec![]).await.unwrap();
+        }
+    }
+    // A write anywhere makes the writer look.
+    now.fetch_add(1, Ordering::Relaxed);
+    journal.append(Topic::Alerts, vec![to(0, b"a")]).await.unwrap();
+    join(&journal, Topic::Events).await.1.start.get()
+}
+
+#[tokio::test]
+async fn retention_takes_whole_segments_by_age_but_not_what_a_group_has_not_committed() {
+    // Now is the end of the tenth day: the records of days 0 and 1 are over seven days old.
+    assert_eq!(start_after_ten_days(None).await, 20);
+    assert_eq!(start_after_ten_days(Some(10)).await, 10);
+    assert_eq!(start_after_ten_days(Some(9)).await, 0);
+}
+
+#[tokio::test]
+async fn a_partition_that_nobody_writes_to_is_emptied_too() {
+    let (clock, now) = manual(0);
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), SMALL, clock.clone()).unwrap();
+    journal.migrate(&specs()).await.unwrap();
+    journal.append(Topic::Events, vec![to(0, b"a"); 10]).await.unwrap();
+    now.store(8 * DAY_MS, Ordering::Relaxed);
+    journal.append(Topic::Alerts, vec![to(0, b"a")]).await.unwrap();
+    let (_member, assigned) = join(&journal, Topic::Events).await;
+    assert_eq!((assigned.start, assigned.end), (offset(10), offset(10)));
+    drop((journal, assigned));
+    let journal = Journal::open(dir.path(), SMALL, clock).unwrap();
+    let placed = journal.append(Topic::Events, vec![to(0, b"b")]).await.unwrap();
+    assert_eq!(placed[0].offset, offset(10), "offsets go on after an emptied partition");
+}
+
+#[tokio::test]
+async fn the_disk_limit_bounds_the_journal_and_a_lane_passes_over_what_it_took() {
+    let subject = JournalUnderTest::fresh().await;
+    let journal = &subject.journal;
+    let (_member, assigned) = join(journal, Topic::Events).await;
+    assigned.lane.commit(ResumeAt::at(offset(0)), "", vec![]).await.unwrap();
+    const RECORD_BYTES: i64 = 4 << 10;
+    for _ in 0..200 {
+        journal.append(Topic::Events, vec![to(0, &[7; RECORD_BYTES as usize])]).await.unwrap();
+    }
+    let start = journal.offset_at(Topic::Events, PartitionId(0), UnixMs::new(0)).await.unwrap();
+    let kept_bytes = (200 - start.get()) * RECORD_BYTES;
+    assert!(kept_bytes <= SMALL.limit_bytes as i64, "{kept_bytes}");
+    assert!(kept_bytes > SMALL.limit_bytes as i64 / 2, "{kept_bytes}");
+
+    let read = read_all(&assigned, offset(200)).await;
+    assert_eq!(
+        read.iter().map(|(offset, ..)| *offset).collect::<Vec<_>>(),
+        (start.get()..200).collect::<Vec<_>>()
+    );
+    assert!(assigned.lane.seek(offset(0)).await.is_err(), "truncated away");
+    assert!(assigned.lane.seek(offset(201)).await.is_err(), "beyond the end");
+    let folders = std::fs::read_dir(subject.dir.path().join("keyspaces")).unwrap().count();
+    assert!(folders < 120, "the files of dropped segments are gone: {folders}");
+}
+
+// ---- the disk -----------------------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_full_disk_refuses_appends_until_there_is_room_and_lets_bare_commits_through() {
+    let dir = tempfile::tempdir().unwrap();
+    let free = Arc::new(AtomicU64::new(u64::MAX));
+    let journal = Journal::open_with(dir.path(), SMALL, Clock::System, Space::Manual(free.clone())).unwrap();
+    journal.migrate(&specs()).await.unwrap();
+    let (_member, assigned) = join(&journal, Topic::Events).await;
+    journal.append(Topic::Events, vec![to(0, b"a")]).await.unwrap();
+    journal.health().await.unwrap();
+
+    free.store(SMALL.reserve_bytes / 2, Ordering::Relaxed);
+    let refused = journal.append(Topic::Events, vec![to(0, b"b")]).await.unwrap_err();
+    assert_eq!(refused.code(), "log_unavailable");
+    assert!(refused.to_string().contains("the journal's disk is full"), "{refused}");
+    assert_eq!(journal.health().await.unwrap_err().code(), "log_unavailable");
+    let carrying =
+        assigned.lane.commit(ResumeAt::at(offset(1)), "", vec![(Topic::Alerts, to(0, b"x"))]).await;
+    assert!(matches!(carrying, Err(CommitError::Retry(_))), "{carrying:?}");
+    assigned.lane.commit(ResumeAt::at(offset(1)), "lets retention make room", vec![]).await.unwrap();
+
+    free.store(u64::MAX, Ordering::Relaxed);
+    let placed = journal.append(Topic::Events, vec![to(0, b"c")]).await.unwrap();
+    assert_eq!(placed[0].offset, offset(1), "what was refused left nothing behind");
+    journal.health().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_failed_write_ends_the_journal_and_is_never_tried_again() {
+    let subject = JournalUnderTest::fresh().await;
+    let journal = &subject.journal;
+    let (_member, assigned) = join(journal, Topic::Events).await;
+    let full = vec![to(0, &[0; 2 << 10])];
+    journal.append(Topic::Events, full.clone()).await.unwrap();
+    // The next segment cannot be made where the store's folder is none.
+    let folder = subject.dir.path().join("keyspaces");
+    std::fs::rename(&folder, subject.dir.path().join("elsewhere")).unwrap();
+    std::fs::write(&folder, b"").unwrap();
+    assert_eq!(journal.append(Topic::Events, full.clone()).await.unwrap_err().code(), "log_broken");
+
+    std::fs::remove_file(&folder).unwrap();
+    std::fs::rename(subject.dir.path().join("elsewhere"), &folder).unwrap();
+    assert_eq!(journal.append(Topic::Events, full.clone()).await.unwrap_err().code(), "log_broken");
+    assert_eq!(journal.health().await.unwrap_err().code(), "log_broken");
+    assert_eq!(assigned.lane.next(&mut Batch::default(), 1).await.unwrap_err().code(), "log_broken");
+    assert!(assigned.lane.commit(ResumeAt::at(offset(0)), "", vec![]).await.is_err());
+    assert!(journal.join("group", Topic::Events).await.is_err());
+
+    // What was acknowledged before is there, and the next process goes on after it.
+    let subject = subject.reopen().await;
+    let placed = subject.journal.append(Topic::Events, full).await.unwrap();
+    assert_eq!(placed[0].offset, offset(1));
+}
+
+#[tokio::test]
+async fn a_segment_that_is_missing_is_told_at_the_start() {
+    let JournalUnderTest { journal, dir } = JournalUnderTest::fresh().await;
+    for _ in 0..4 {
+        journal.append(Topic::Events, vec![to(0, &[0; 2 << 10])]).await.unwrap();
+    }
+    drop(journal);
+    let db = fjall::Database::builder(dir.path()).open().unwrap();
+    let middle = db.keyspace("jwtrail.events/0/2", fjall::KeyspaceCreateOptions::default).unwrap();
+    assert!(!middle.is_empty().unwrap());
+    db.delete_keyspace(middle).unwrap();
+    drop(db);
+    let Err(error) = Journal::open(dir.path(), SMALL, Clock::System) else { panic!("opened with a gap") };
+    assert_eq!(error.code(), "log_broken");
+    assert!(error.to_string().contains("jwtrail.events/0: the records from 2 to 3 are gone"), "{error}");
+}
+
+#[tokio::test]
+async fn an_interval_answers_before_the_sync_and_closing_syncs() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = JournalOptions { fsync: FsyncPolicy::Interval(Duration::from_secs(3600)), ..SMALL };
+    let journal = Journal::open(dir.path(), options, Clock::System).unwrap();
+    journal.migrate(&specs()).await.unwrap();
+    for _ in 0..20 {
+        journal.append(Topic::Events, vec![to(0, &[1; 300])]).await.unwrap();
+    }
+    drop(journal);
+    let journal = Journal::open(dir.path(), options, Clock::System).unwrap();
+    assert_eq!(join(&journal, Topic::Events).await.1.end, offset(20));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_many_append_at_once_is_complete_and_in_each_ones_order() {
+    let subject = JournalUnderTest::fresh().await;
+    let lifecycle = Lifecycle::new(Duration::from_secs(60));
+    let (sender, mut placed) = tokio::sync::mpsc::unbounded_channel();
+    for caller in 0_u8..16 {
+        let (journal, sender) = (subject.journal.clone(), sender.clone());
+        lifecycle.spawn("appender", async move {
+            for number in 0_u8..50 {
+                let placed = journal.append(Topic::Events, vec![to(0, &[caller, number]); 2]).await.unwrap();
+                sender.send((placed[0].offset.get(), placed[1].offset.get(), [caller, number])).unwrap();
+            }
+        });
+    }
+    drop(sender);
+    let (_member, assigned) = join(&subject.journal, Topic::Events).await;
+    let read = read_all(&assigned, offset(1600)).await;
+    let mut count = 0;
+    while let Some((first, second, value)) = placed.recv().await {
+        assert_eq!(second, first + 1, "an append's records lie side by side");
+        for at in [first, second] {
+            assert_eq!((read[at as usize].0, &*read[at as usize].2), (at, &value[..]));
+        }
+        count += 2;
+    }
+    assert_eq!((count, read.len()), (1600, 1600));
+    for caller in 0..16 {
+        assert!(
+            read.iter().filter(|(.., value)| value[0] == caller).is_sorted_by_key(|(.., value)| value[1])
+        );
+    }
+}
+
+// ---- what the tests are told with ---------------------------------------------------------------------------------
+
+fn to(partition: u32, value: &[u8]) -> NewRecord {
+    NewRecord { partition: Some(PartitionId(partition)), value: value.to_vec(), ..NewRecord::default() }
+}
+
+fn offset(offset: i64) -> Offset {
+    Offset::new(offset).unwrap()
+}
+
+fn manual(ms: i64) -> (Clock, Arc<AtomicI64>) {
+    let now = Arc::new(AtomicI64::new(ms));
+    (Clock::Manual(now.clone()), now)
+}
+
+/// Joins the one group of these tests, and waits for partition 0.
+async fn join(journal: &Journal, topic: Topic) -> (Box<dyn Membership>, Assigned) {
+    let mut member = journal.join("group", topic).await.unwrap();
+    loop {
+        match member.next().await.unwrap() {
+            MemberEvent::Assigned(assigned) if assigned.partition == PartitionId(0) => {
+                return (member, assigned);
+            }
+            MemberEvent::Assigned(_) => {}
+            MemberEvent::Revoked { partition, .. } | MemberEvent::Lost { partition } => {
+                panic!("{partition} goes")
+            }
+        }
+    }
+}
+
+/// Offset, append time and value of each record from the lane's position to `end`.
+async fn read_all(assigned: &Assigned, end: Offset) -> Vec<(i64, i64, Vec<u8>)> {
+    let (mut batch, mut read) = (Batch::default(), Vec::new());
+    while batch.position().is_none_or(|position| position < end) {
+        assigned.lane.next(&mut batch, 100).await.unwrap();
+        read.extend(
+            batch.iter().map(|record| (record.offset.get(), record.append_time.get(), record.value.to_vec())),
+        );
+    }
+    read
 }

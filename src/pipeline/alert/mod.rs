@@ -1,20 +1,22 @@
 //! **alert**: which cases someone must be told about, and when (DETECTION, first paragraph).
+//!
+//! An alert is a case of at least medium severity and confidence that no suppression mutes. A step (opened, raised) is
+//! computed from how the case stood before and how it stands now, and from nothing else: a repeated walk makes it again.
+
+mod policy;
+mod tell;
+mod text;
+
+#[cfg(test)]
+mod tests;
 
 use super::detect::Assessed;
 use super::enrich::Enriched;
-use crate::log::Topic;
-use crate::model::{Alert, Finding, LogId, PartitionId};
+use crate::log::Origin;
+use crate::model::{Alert, AlertData, CaseUpdate, Finding, NotAlerted, Severity, Step};
 
-/// Suppressions and what goes into an alert's text.
-pub(crate) struct Policy {}
-
-/// Where the walked rows lie: an alert carries its whole row, so that `deliver` can store it (PROMISE 5).
-#[derive(Clone, Debug)]
-pub(crate) struct Source {
-    pub(crate) log: LogId,
-    pub(crate) topic: Topic,
-    pub(crate) partition: PartitionId,
-}
+pub(crate) use policy::Policy;
+pub(crate) use text::text_block;
 
 /// What `alert` leaves.
 #[derive(Debug)]
@@ -25,7 +27,78 @@ pub(crate) struct Alerted<'r> {
     pub(crate) alerts: Vec<Alert>,
 }
 
-/// Decides about every case that was touched.
-pub(crate) fn alert<'r>(_assessed: Assessed<'r>, _policy: &Policy, _source: &Source) -> Alerted<'r> {
-    unimplemented!("filled by the alert room")
+/// Decides about every case that was touched. An alert carries its whole row with its `origin`, so that `deliver` can store it
+/// (PROMISE 5).
+pub(crate) fn alert<'r>(assessed: Assessed<'r>, policy: &Policy, origin: &Origin) -> Alerted<'r> {
+    let mut findings = Vec::with_capacity(assessed.cases.len());
+    let mut alerts = Vec::new();
+    for update in assessed.cases {
+        let now = policy.judge(&update.case, &update.now);
+        let step = step(&update, policy);
+        let finding = Finding {
+            is_alert: now.is_alert(),
+            not_alerted: now.not_alerted(),
+            suppressed_by: now.suppressed_by().to_owned(),
+            case: update.case,
+        };
+        if let Some(step) = step {
+            let told = tell::tell(&finding.case);
+            let data = AlertData {
+                log: origin.log.to_string(),
+                topic: origin.topic.name().to_owned(),
+                partition: origin.partition.0,
+                runbook_url: told.runbook_url,
+                query: told.query,
+                would_revoke: told.would_revoke,
+                finding: finding.clone(),
+            };
+            alerts.push(Alert { step, timestamp: update.now.time, data });
+        }
+        findings.push(finding);
+    }
+    Alerted { enriched: assessed.enriched, findings, alerts }
+}
+
+/// `opened` when the case first meets the policy; `raised` when it first reaches high, and again critical, after that.
+fn step(update: &CaseUpdate, policy: &Policy) -> Option<Step> {
+    if !policy.judge(&update.case, &update.now).is_alert() {
+        return None;
+    }
+    match update.before.filter(|before| policy.judge(&update.case, before).is_alert()) {
+        None => Some(Step::Opened),
+        Some(before) if update.now.severity > before.severity && update.now.severity >= Severity::High => {
+            Some(Step::Raised)
+        }
+        Some(_) => None,
+    }
+}
+
+/// What the policy says of a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Decision<'p> {
+    Alert,
+    Weak(NotAlerted),
+    /// By the suppression of that name.
+    Suppressed(&'p str),
+}
+
+impl<'p> Decision<'p> {
+    const fn is_alert(self) -> bool {
+        matches!(self, Self::Alert)
+    }
+
+    const fn not_alerted(self) -> Option<NotAlerted> {
+        match self {
+            Self::Alert => None,
+            Self::Weak(why) => Some(why),
+            Self::Suppressed(_) => Some(NotAlerted::Suppressed),
+        }
+    }
+
+    const fn suppressed_by(self) -> &'p str {
+        match self {
+            Self::Suppressed(name) => name,
+            Self::Alert | Self::Weak(_) => "",
+        }
+    }
 }

@@ -5,8 +5,10 @@
 
 mod envelope;
 mod forward;
+pub(crate) mod lenient;
 mod mask;
 mod reader;
+mod record;
 mod required;
 mod schema;
 mod time;
@@ -18,6 +20,7 @@ use crate::model::{Event, Flag, Flags, GatewayVerdict, Kind, Leak, LeakOwner, Pa
 use reader::{Fault, Mask, Reader};
 
 pub(crate) use forward::{forward, home_key};
+pub(crate) use record::to_record;
 
 /// Bytes that a record's value may have, and again its key and headers together.
 const MAX_RECORD_BYTES: usize = 32 * 1024;
@@ -221,8 +224,24 @@ fn leaks(event: &Event<'_>, masks: Vec<Mask>) -> Vec<Leak> {
     };
     masks
         .into_iter()
-        .map(|Mask { field, token_ref }| Leak { owner: owner(&field), field, token_ref })
+        .map(|Mask { field, token_ref }| {
+            let field = own_path(field);
+            Leak { owner: owner(&field), field, token_ref }
+        })
         .collect()
+}
+
+/// An unknown member of an inner object that was written again stands at the top under its path (`token/raw`): its
+/// pointer is the one that it had at first.
+fn own_path(field: String) -> String {
+    let name = field.split('/').nth(1).unwrap_or_default();
+    match name.split_once("~1") {
+        Some((object, _)) if schema::OBJECTS.contains(&object) => {
+            let rest = &field[1 + name.len()..];
+            format!("/{}{rest}", name.replace("~1", "/").replace("~0", "~"))
+        }
+        _ => field,
+    }
 }
 
 #[cfg(test)]

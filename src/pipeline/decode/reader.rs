@@ -17,6 +17,8 @@ pub(super) const MAX_STRING_BYTES: usize = 2 * 1024;
 pub(super) const MAX_ELEMENTS: usize = 64;
 /// How deep objects and lists may nest; the event itself is the first.
 pub(super) const MAX_DEPTH: usize = 8;
+/// How deep they may nest where there are no limits, for the stack's sake.
+const MAX_DEPTH_WITHOUT_LIMITS: usize = 24;
 
 /// Why reading stopped. The place is the reader's path, unless `below` names a member that is not there.
 #[derive(Debug)]
@@ -60,8 +62,7 @@ pub(super) struct Mask {
 pub(super) struct Reader<'r> {
     text: &'r str,
     at: usize,
-    /// One step more than an event may have: for the envelope around it.
-    path: [Step<'r>; MAX_DEPTH + 1],
+    path: [Step<'r>; MAX_DEPTH_WITHOUT_LIMITS],
     depth: usize,
     /// The steps that lead to the event: 1 within an envelope. Pointers and the limit of depth begin there.
     base: usize,
@@ -77,7 +78,7 @@ impl<'r> Reader<'r> {
         Self {
             text,
             at: 0,
-            path: [Step::Element(0); MAX_DEPTH + 1],
+            path: [Step::Element(0); MAX_DEPTH_WITHOUT_LIMITS],
             depth: 0,
             base: 0,
             limited: true,
@@ -86,7 +87,8 @@ impl<'r> Reader<'r> {
         }
     }
 
-    /// A reader that checks syntax, repeated members and depth alone, to look over what another one stopped at.
+    /// A reader that checks syntax and repeated members alone: to look over what another one stopped at, and for the
+    /// door, which shortens some of what is too long.
     pub(super) fn without_limits(text: &'r str) -> Self {
         Self { limited: false, ..Self::new(text) }
     }
@@ -210,7 +212,8 @@ impl<'r> Reader<'r> {
     }
 
     fn descend(&mut self) -> Read<()> {
-        if self.depth == self.base + MAX_DEPTH {
+        let limit = if self.limited { self.base + MAX_DEPTH } else { MAX_DEPTH_WITHOUT_LIMITS };
+        if self.depth == limit {
             return fault(RejectReason::TooDeep);
         }
         self.depth += 1;

@@ -15,7 +15,9 @@ use crate::model::{
 use crate::token::is_ref;
 
 pub(super) const VERSION: u8 = 1;
-const MAX_USER_AGENT_BYTES: usize = 512;
+/// The members that are objects.
+pub(super) const OBJECTS: [&str; 6] = ["source", "token", "request", "login", "heartbeat", "ledger_mark"];
+pub(super) const MAX_USER_AGENT_BYTES: usize = 512;
 
 /// An event of which nothing is known to be there yet.
 #[derive(Default)]

@@ -111,12 +111,9 @@ impl<K: Hash + Eq + Copy, V: Entry> Keyed<K, V> {
     /// gives `None`, and it is dropped.
     pub(super) fn expire(&mut self, now: UnixMs, mut judge: impl FnMut(&mut V) -> Option<UnixMs>) {
         let minute = now.get().div_euclid(MINUTE_MS);
-        while let Some((due, mut numbers)) = self.timers.pop_first() {
-            if due > minute {
-                self.timers.insert(due, numbers);
-                return;
-            }
-            for number in numbers.drain(..) {
+        while let Some(entry) = self.timers.first_entry().filter(|entry| *entry.key() <= minute) {
+            let (due, numbers) = entry.remove_entry();
+            for number in numbers {
                 self.timer_fired(number, due, now, &mut judge);
             }
         }
@@ -147,15 +144,8 @@ impl<K: Hash + Eq + Copy, V: Entry> Keyed<K, V> {
 
     fn insert(&mut self, key: K, expires: UnixMs, value: V) -> u32 {
         let minute = minute_after(expires);
-        let number = self.slots.insert(Slot {
-            key,
-            value,
-            newer: NONE,
-            older: NONE,
-            minute,
-            expires,
-            heap_bytes: 0,
-        });
+        let number =
+            self.slots.insert(Slot { key, value, newer: NONE, older: NONE, minute, expires, heap_bytes: 0 });
         self.timers.entry(minute).or_default().push(number);
         let (slots, hasher) = (&self.slots, &self.hasher);
         self.table.insert_unique(hasher.hash_one(key), number, |&number| {
@@ -222,4 +212,57 @@ impl<K: Hash + Eq + Copy, V: Entry> Keyed<K, V> {
 /// The first whole minute at or after `time`: an entry is looked at when it has come, so never too early.
 fn minute_after(time: UnixMs) -> i64 {
     time.get().saturating_add(MINUTE_MS - 1).div_euclid(MINUTE_MS)
+}
+
+/// Slots by number, in chunks: growing copies nothing and wastes at most one chunk.
+struct Slab<K, V> {
+    chunks: Vec<Vec<Option<Slot<K, V>>>>,
+    free: Vec<u32>,
+}
+
+const CHUNK: usize = 256;
+
+impl<K, V> Slab<K, V> {
+    fn get(&self, number: u32) -> Option<&Slot<K, V>> {
+        let number = number as usize;
+        self.chunks.get(number / CHUNK)?.get(number % CHUNK)?.as_ref()
+    }
+
+    fn get_mut(&mut self, number: u32) -> Option<&mut Slot<K, V>> {
+        let number = number as usize;
+        self.chunks.get_mut(number / CHUNK)?.get_mut(number % CHUNK)?.as_mut()
+    }
+
+    fn at(&mut self, number: u32) -> &mut Slot<K, V> {
+        match self.get_mut(number) {
+            Some(slot) => slot,
+            None => unreachable!("a slot that is linked or found is taken"),
+        }
+    }
+
+    fn key(&self, number: u32) -> Option<&K> {
+        self.get(number).map(|slot| &slot.key)
+    }
+
+    fn insert(&mut self, slot: Slot<K, V>) -> u32 {
+        if let Some(number) = self.free.pop() {
+            let index = number as usize;
+            self.chunks[index / CHUNK][index % CHUNK] = Some(slot);
+            return number;
+        }
+        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
+            self.chunks.push(Vec::with_capacity(CHUNK));
+        }
+        let last = self.chunks.len() - 1;
+        self.chunks[last].push(Some(slot));
+        // Bounded far below: the bytes bound of the frame comes first.
+        u32::try_from(last * CHUNK + self.chunks[last].len() - 1).unwrap_or(NONE)
+    }
+
+    fn remove(&mut self, number: u32) -> Option<Slot<K, V>> {
+        let index = number as usize;
+        let slot = self.chunks.get_mut(index / CHUNK)?.get_mut(index % CHUNK)?.take()?;
+        self.free.push(number);
+        Some(slot)
+    }
 }

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use maxminddb::{Reader, geoip2};
 
 use super::atlas::AtlasError;
@@ -51,8 +52,9 @@ impl SystemsBuilder {
                 path: path.to_owned(),
                 fault: format!("line {line}: {fault}"),
             };
-            let [first, last, asn, organisation] =
-                [0, 1, 2, 3].map(|column| record.get(column).unwrap_or(""));
+            let [first, last, asn, organisation] = record.iter().collect::<Vec<_>>()[..] else {
+                return Err(bad("it has not the four fields first, last, asn, organisation".to_owned()));
+            };
             let address =
                 |text: &str| text.parse::<IpAddr>().map_err(|_| bad(format!("{text:?} is no address")));
             let asn = asn.parse().map_err(|_| bad(format!("{asn:?} is no AS number")))?;
@@ -84,16 +86,11 @@ impl SystemsBuilder {
                     system
                 }
             };
-            let range = network.network().map_err(fail)?;
-            // The tree of an IPv6 file holds IPv4 below ::/96.
-            let narrow = |ip: IpAddr| match ip {
-                IpAddr::V6(v6) if range.prefix() >= 96 => v6.to_ipv4().map_or(ip, IpAddr::V4),
-                _ => ip,
-            };
-            if let Some(system) = system {
-                self.ranges
-                    .insert(narrow(range.network()), narrow(range.broadcast()), system)
-                    .map_err(|error| AtlasError::ranges(path, error))?;
+            let Some(system) = system else { continue };
+            let cidr = network.network().map_err(fail)?;
+            // Both sides hold a checked prefix: only the crates differ.
+            if let Ok(cidr) = IpNet::new(cidr.network(), cidr.prefix()) {
+                self.ranges.insert_cidr(cidr, system);
             }
         }
         Ok(())
@@ -107,24 +104,15 @@ impl SystemsBuilder {
         })
     }
 
-    /// `path` is named where ranges cross: those of one family come from one file.
-    pub(super) fn build(
-        self,
-        path: Option<&PathBuf>,
-        operators: Option<&Networks>,
-        shipped: &Networks,
-    ) -> Result<Systems, AtlasError> {
+    /// Asks the network files about each system.
+    pub(super) fn build(self, operators: Option<&Networks>, shipped: &Networks) -> Systems {
         let system = |(asn, as_org): (u32, Arc<str>)| System {
             operators_kind: operators.and_then(|networks| networks.by_system(asn, &as_org)),
             shipped_kind: shipped.by_system(asn, &as_org),
             asn,
             as_org,
         };
-        let ranges = self
-            .ranges
-            .build()
-            .map_err(|error| AtlasError::ranges(path.map_or(Path::new("asn"), PathBuf::as_path), error))?;
-        Ok(Systems { ranges, systems: self.systems.into_iter().map(system).collect() })
+        Systems { ranges: self.ranges.build(), systems: self.systems.into_iter().map(system).collect() }
     }
 }
 

@@ -12,7 +12,6 @@ use super::device;
 use super::mmdb::{Databases, EntryKey};
 use super::networks::{Networks, SHIPPED};
 use super::overlay::Overlay;
-use super::ranges::RangeError;
 use crate::config::GeoFiles;
 use crate::model::{Location, Network, NetworkKind, Place, UnixMs};
 
@@ -60,10 +59,6 @@ impl AtlasError {
     pub(super) fn csv(path: &Path, error: &csv::Error) -> Self {
         Self::Csv { path: path.to_owned(), fault: error.to_string() }
     }
-
-    pub(super) fn ranges(path: &Path, error: RangeError) -> Self {
-        Self::Csv { path: path.to_owned(), fault: error.to_string() }
-    }
 }
 
 impl Atlas {
@@ -97,7 +92,7 @@ impl Atlas {
                 systems.read_csv(path, &bytes)?;
             }
         }
-        let systems = systems.build(files.asn.first(), operators.as_ref(), &shipped)?;
+        let systems = systems.build(operators.as_ref(), &shipped);
         let mut databases = |paths: &[PathBuf]| {
             let files = paths.iter().map(|path| Ok((path.as_path(), read(path)?)));
             Databases::open(files.collect::<Result<_, AtlasError>>()?)

@@ -118,7 +118,7 @@ mod tests {
             "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36 Edg/131.0.0.0",
             "Edge on Windows",
         );
-        check("AcmeShop/7.1 (Linux; Android 15; Pixel 9)", "Other on Android");
+        check("AcmeSync/7.1 (Windows NT 10.0; Win64; x64)", "Other on Windows");
         check("", "unknown");
         check("   ", "unknown");
         check("curl/8.11.0", "unknown");

@@ -9,8 +9,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use maxminddb::{Reader, WithinOptions, geoip2};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{IgnoredAny, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::atlas::AtlasError;
 use super::{place, radius};
@@ -53,8 +53,31 @@ struct FlatCity<'a> {
     state1: &'a str,
     #[serde(default)]
     city: &'a str,
-    latitude: Option<f64>,
-    longitude: Option<f64>,
+    latitude: Option<Degrees>,
+    longitude: Option<Degrees>,
+}
+
+/// A coordinate, in whichever of MMDB's two widths the file has it.
+struct Degrees(f64);
+
+impl<'de> Deserialize<'de> for Degrees {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AnyWidth;
+        impl Visitor<'_> for AnyWidth {
+            type Value = Degrees;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("degrees as a float or a double")
+            }
+            fn visit_f32<E>(self, degrees: f32) -> Result<Degrees, E> {
+                // A float is good for five decimals, a metre; what widening adds to them is noise.
+                Ok(Degrees((f64::from(degrees) * 1e5).round() / 1e5))
+            }
+            fn visit_f64<E>(self, degrees: f64) -> Result<Degrees, E> {
+                Ok(Degrees(degrees))
+            }
+        }
+        deserializer.deserialize_any(AnyWidth)
+    }
 }
 
 impl Databases {
@@ -86,7 +109,7 @@ impl Databases {
         match database.layout {
             Layout::Flat => {
                 let entry: FlatCity<'_> = found.decode().ok()??;
-                let point = (entry.latitude?, entry.longitude?);
+                let point = (entry.latitude?.0, entry.longitude?.0);
                 make_place(entry.country_code, entry.state1, entry.city, point, None, key.narrow)
             }
             Layout::Nested => {
@@ -130,7 +153,7 @@ impl Database {
         let reader = Reader::from_source(bytes).map_err(fail)?;
         let mut networks = reader.networks(WithinOptions::default()).map_err(fail)?;
         let first = networks.next().transpose().map_err(fail)?;
-        let members = match first {
+        let members = match &first {
             Some(first) => first.decode::<HashMap<&str, IgnoredAny>>().map_err(fail)?.unwrap_or_default(),
             None => HashMap::new(),
         };
@@ -145,6 +168,13 @@ impl Database {
                 database_type: reader.metadata().database_type.clone(),
             });
         };
+        // A sample: a file whose fields have other types must not be taken and then know nothing.
+        if let Some(first) = &first {
+            match layout {
+                Layout::Flat => drop(first.decode::<FlatCity<'_>>().map_err(fail)?),
+                Layout::Nested => drop(first.decode::<geoip2::City<'_>>().map_err(fail)?),
+            }
+        }
         drop(networks);
         Ok(Self { reader, layout })
     }

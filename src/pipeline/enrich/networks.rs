@@ -65,8 +65,7 @@ impl Networks {
                 Selector::Organisation(pattern) => organisations.push((pattern, kind)),
             }
         }
-        let cidrs = builder.build().map_err(|error| AtlasError::ranges(path, error))?;
-        Ok(Self { cidrs, cidr_kinds, asns, organisations })
+        Ok(Self { cidrs: builder.build(), cidr_kinds, asns, organisations })
     }
 
     /// By the longest CIDR around `ip`.

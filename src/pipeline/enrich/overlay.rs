@@ -80,8 +80,7 @@ impl Overlay {
             builder.insert_cidr(cidr, entries.len());
             entries.push(entry);
         }
-        let ranges = builder.build().map_err(|error| AtlasError::ranges(path, error))?;
-        Ok(Self { ranges, entries })
+        Ok(Self { ranges: builder.build(), entries })
     }
 
     pub(super) fn get(&self, ip: IpAddr) -> Option<&Entry> {

@@ -87,11 +87,11 @@ pub(crate) async fn adopt(
 
 /// What the log has of a partition.
 #[derive(Clone, Copy, Debug)]
-struct Bounds {
-    partition: PartitionId,
-    start: Offset,
+pub(super) struct Bounds {
+    pub(super) partition: PartitionId,
+    pub(super) start: Offset,
     /// One past the last.
-    end: Offset,
+    pub(super) end: Offset,
 }
 
 impl Bounds {
@@ -109,7 +109,7 @@ impl Bounds {
 }
 
 /// A commit of ours. Returns whether it still stands as it is.
-fn go_on(
+pub(super) fn go_on(
     bounds: Bounds,
     resume_at: ResumeAt,
     metadata: Metadata,
@@ -141,7 +141,7 @@ fn go_on(
 
 /// What the log says about the last row that ClickHouse holds of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Witness {
+pub(super) enum Witness {
     /// The record is there, with the row's append time: the same log.
     Same,
     /// Another record, or the log ends before it: another log.
@@ -170,7 +170,7 @@ impl Witness {
 }
 
 /// No commit of ours: `committed` is `None` if there is none at all, else where somebody else's is.
-fn start(
+pub(super) fn start(
     bounds: Bounds,
     committed: Option<Offset>,
     stored: Option<(LastStored, Witness)>,

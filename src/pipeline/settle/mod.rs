@@ -5,6 +5,9 @@ mod adopt;
 mod metadata;
 mod settler;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use adopt::{Adopt, Adopted, adopt};
 pub(crate) use settler::Settler;
 

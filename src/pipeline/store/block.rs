@@ -9,30 +9,15 @@ use bytes::Bytes;
 use super::dead_letter::{self, Dead};
 use super::retention::Retention;
 use super::rows::{event_row, finding_row, origin_text, reject_row};
-use crate::log::{NewRecord, Record, Topic};
-use crate::model::{Alert, Finding, FindingId, Flag, LogId, Offset, PartitionId, UnixMs};
+use crate::log::{NewRecord, Origin, Record};
+use crate::model::{Alert, Finding, FindingId, Offset, PartitionId, UnixMs};
 use crate::pipeline::alert::Alerted;
-use crate::pipeline::decode::{RejectReason, Rejected};
+use crate::pipeline::decode::{self, RejectReason, Rejected};
 
 /// More rows than this would be split by ClickHouse into two blocks, and a token holds for one (PROMISE).
 const MAX_ROWS: usize = 500_000;
 /// What a block may hold of rows, dead letters and forwards. The values kept beside the rows add about as much again.
 const MAX_BYTES: usize = 16 << 20;
-
-/// Where records come from: a partition of a topic, in one log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Origin {
-    pub(crate) log: LogId,
-    pub(crate) topic: Topic,
-    pub(crate) partition: PartitionId,
-}
-
-/// `L/topic/partition`: the `log_comment` of its inserts.
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.log, self.topic.name(), self.partition)
-    }
-}
 
 /// Names a block: the same records, the same id, in every repetition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +73,7 @@ pub(super) struct RowEnd {
     pub(super) received_at: UnixMs,
     /// One past its last byte in `events`.
     pub(super) end: usize,
-    /// One past the last byte of its record's value, masked, in `values`.
+    /// One past the last byte of its record's value, as received, in `values`.
     pub(super) value_end: usize,
 }
 
@@ -155,12 +140,7 @@ impl Block {
             self.counts.stored += 1;
             let retention_days = self.retention.days(&decoded.event.tenant);
             event_row(&mut self.events, &self.origin, record, &alerted.enriched, retention_days);
-            if decoded.flags.has(Flag::Masked) {
-                // The record itself holds a token; its event does not.
-                dead_letter::write_event(&mut self.values, &decoded.event);
-            } else {
-                self.values.extend_from_slice(record.value);
-            }
+            self.values.extend_from_slice(record.value);
             self.ends.push(RowEnd {
                 offset: record.offset,
                 received_at: record.append_time,
@@ -171,12 +151,7 @@ impl Block {
         for finding in alerted.findings {
             self.findings.insert(finding.case.finding_id, finding);
         }
-        self.alerts.extend(alerted.alerts.into_iter().map(|mut alert| {
-            alert.data.log = self.origin.log.to_string();
-            alert.data.topic = self.origin.topic.name().to_owned();
-            alert.data.partition = self.origin.partition.0;
-            alert
-        }));
+        self.alerts.extend(alerted.alerts);
     }
 
     /// A dead letter, and its row of `rejects`.
@@ -191,7 +166,8 @@ impl Block {
             value_bytes: record.value.len(),
         };
         reject_row(&mut self.rejects, &self.origin, &dead);
-        let letter = dead_letter::letter(&self.origin, &dead, rejected.masked);
+        let key = record.key.map(decode::mask_record);
+        let letter = dead_letter::letter(&self.origin, &dead, key, rejected.masked);
         self.carried_bytes += size_bytes(&letter);
         self.dead_letters.push(letter);
     }
@@ -296,7 +272,7 @@ impl CutBlock {
         if row == 0 { 0 } else { self.ends[row - 1].end }
     }
 
-    /// The value of the record behind an event row, masked.
+    /// The value of the record behind an event row, as received: it may hold a token.
     pub(super) fn value(&self, row: usize) -> &[u8] {
         let start = if row == 0 { 0 } else { self.ends[row - 1].value_end };
         &self.values[start..self.ends[row].value_end]

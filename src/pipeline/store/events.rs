@@ -11,10 +11,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::StoreError;
-use super::block::{CutBlock, Origin};
+use super::block::CutBlock;
 use super::put::{BackOff, Put, Store, earliest};
 use super::tables::EVENTS;
 use crate::clickhouse::{ClickHouseError, InsertLabel};
+use crate::log::Origin;
 
 /// How often to look whether an insert of this partition still runs.
 const IDLE_POLL: Duration = Duration::from_millis(50);

@@ -12,7 +12,11 @@ mod dead_letter;
 mod last_stored;
 mod retention;
 
-pub(crate) use block::{Block, BlockId, Counts, CutBlock, Origin};
+#[cfg(test)]
+mod tests;
+
+pub(crate) use crate::log::Origin;
+pub(crate) use block::{Block, BlockId, Counts, CutBlock};
 pub(crate) use last_stored::LastStored;
 pub(crate) use put::{Put, Store, Stored, put_finding};
 pub(crate) use retention::Retention;

@@ -14,7 +14,7 @@ use super::{Counts, StoreError};
 use crate::clickhouse::{Client, InsertLabel};
 use crate::log::{EventLog, NewRecord, Topic};
 use crate::model::{Alert, UnixMs};
-use crate::pipeline::decode::RejectReason;
+use crate::pipeline::decode::{self, RejectReason};
 
 /// How long to wait before the first repetition, and at most.
 const BACK_OFF: Duration = Duration::from_millis(100);
@@ -118,7 +118,7 @@ impl Store {
 /// The dead letter of an event row that ClickHouse refuses.
 fn refused(block: &CutBlock, row: usize) -> (NewRecord, Dead<'static>) {
     let end = &block.ends[row];
-    let value = block.value(row).to_vec();
+    let value = block.value(row);
     let dead = Dead {
         offset: end.offset,
         received_at: end.received_at,
@@ -126,7 +126,7 @@ fn refused(block: &CutBlock, row: usize) -> (NewRecord, Dead<'static>) {
         field: "",
         value_bytes: value.len(),
     };
-    (dead_letter::letter(&block.id.origin, &dead, value), dead)
+    (dead_letter::letter(&block.id.origin, &dead, None, decode::mask_record(value)), dead)
 }
 
 /// Writes the case row that an alert carries: `deliver` does, before it tells anyone (PROMISE 5). One attempt.

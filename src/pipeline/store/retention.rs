@@ -16,8 +16,11 @@ pub(crate) struct Retention {
 impl Retention {
     /// As configured. Never 0: a row of 0 days would be deleted before anyone could see it.
     pub(crate) fn new(config: &Config) -> Self {
-        let by_tenant =
-            config.tenants.iter().map(|(id, tenant)| (id.clone(), tenant.retention_days.max(1))).collect();
+        Self::of(config.tenants.iter().map(|(id, tenant)| (id.clone(), tenant.retention_days)).collect())
+    }
+
+    pub(super) fn of(mut by_tenant: HashMap<TenantId, u16>) -> Self {
+        by_tenant.values_mut().for_each(|days| *days = (*days).max(1));
         Self { by_tenant, default_days: Tenant::default().retention_days }
     }
 

@@ -1,9 +1,9 @@
 //! The rows: for every table one description, column by column, in the table's own order.
 
-use super::block::{BlockId, Counts, Origin};
+use super::block::{BlockId, Counts};
 use super::dead_letter::Dead;
 use crate::clickhouse::RowSink;
-use crate::log::Record;
+use crate::log::{Origin, Record};
 use crate::model::{
     ClaimedToken, Confidence, Event, Finding, Login, Request, Severity, SubjectKind, Text, UnixMs,
 };

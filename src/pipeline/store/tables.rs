@@ -5,11 +5,11 @@ use std::sync::{Arc, LazyLock};
 
 use uuid::Uuid;
 
-use super::block::{BlockId, Counts, Origin};
+use super::block::{BlockId, Counts};
 use super::dead_letter::Dead;
 use super::rows::{block_row, event_row, finding_row, reject_row};
 use crate::clickhouse::Columns;
-use crate::log::{Batch, Topic};
+use crate::log::{Batch, Origin, Topic};
 use crate::model::*;
 use crate::pipeline::decode::{Decoded, RejectReason};
 use crate::pipeline::enrich::Enriched;

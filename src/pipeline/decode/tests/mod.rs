@@ -1,5 +1,6 @@
 //! Tables of records: what becomes an event, what becomes a dead letter and why, where a record belongs.
 
+mod door;
 mod forwarding;
 mod masking;
 mod strict;

@@ -1,0 +1,129 @@
+//! kill -9 under load: the test starts itself as a child that appends and commits, kills it, and looks at what is there.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+
+use super::*;
+
+/// Tells the child where its journal is.
+const DIRECTORY: &str = "JWTRAIL_TEST_JOURNAL";
+const CHILD: &str = "log::journal::tests::kill::child";
+const ROUNDS: usize = 5;
+const LINES_A_ROUND: usize = 400;
+
+/// Small segments and no limit: it rolls all the time and drops nothing.
+const OPTIONS: JournalOptions = JournalOptions { limit_bytes: u64::MAX, segment_bytes: 32 << 10, ..SMALL };
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_by_kill_9() {
+    let dir = tempfile::tempdir().unwrap();
+    // What the child was told is durable: values by partition and offset, and the last commit.
+    let (mut acknowledged, mut committed) = (BTreeMap::new(), 0);
+    for round in 0..ROUNDS {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([CHILD, "--exact", "--ignored", "--nocapture", "--test-threads=1"])
+            .env(DIRECTORY, dir.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut told = 0;
+        // After the kill, what the child had written before it is still in the pipe.
+        while let Some(line) = lines.next() {
+            let line = line.unwrap();
+            match line.split(' ').collect::<Vec<_>>()[..] {
+                ["appended", partition, offset, value] => {
+                    let place: (u32, i64) = (partition.parse().unwrap(), offset.parse().unwrap());
+                    let before = acknowledged.insert(place, value.to_owned());
+                    assert_eq!(before, None, "an offset is given once");
+                }
+                ["committed", number] => committed = number.parse().unwrap(),
+                _ => continue,
+            }
+            told += 1;
+            if told == LINES_A_ROUND {
+                child.kill().unwrap();
+            }
+        }
+        child.wait().unwrap();
+        assert!(told >= LINES_A_ROUND, "the child ended by itself");
+        check(&dir, &acknowledged, committed, round).await;
+    }
+}
+
+async fn check(dir: &TempDir, acknowledged: &BTreeMap<(u32, i64), String>, committed: i64, round: usize) {
+    let journal = Journal::open(dir.path(), OPTIONS, Clock::System).unwrap();
+    let mut member = journal.join("group", Topic::Events).await.unwrap();
+    let mut lanes = BTreeMap::new();
+    while lanes.len() < 4 {
+        if let MemberEvent::Assigned(assigned) = member.next().await.unwrap() {
+            lanes.insert(assigned.partition.0, assigned);
+        }
+    }
+    let mut found = 0;
+    for (&partition, assigned) in &lanes {
+        assert_eq!(assigned.start, Offset::ZERO);
+        assigned.lane.seek(Offset::ZERO).await.unwrap();
+        let read = read_all(assigned, assigned.end).await;
+        assert!((0..).zip(&read).all(|(wanted, (offset, ..))| wanted == *offset), "no holes");
+        for ((_, offset), value) in acknowledged.range((partition, 0)..(partition + 1, 0)) {
+            let stored = String::from_utf8(read[*offset as usize].2.clone()).unwrap();
+            assert_eq!(stored.trim_end_matches('.'), value, "round {round}, {partition}/{offset}");
+            found += 1;
+        }
+    }
+    assert_eq!(found, acknowledged.len());
+
+    // The commit's number, its metadata and the record it carried went together, or not at all.
+    let commit = lanes[&0].commit.clone().unwrap();
+    let number = commit.resume_at.offset().get();
+    assert!(number >= committed, "round {round}: told {committed}, found {number}");
+    assert_eq!(commit.metadata, number.to_string());
+    let (_outbox, assigned) = join(&journal, Topic::Alerts).await;
+    let carried: Vec<_> =
+        read_all(&assigned, assigned.end).await.into_iter().map(|(.., value)| value).collect();
+    assert_eq!(carried, (1..=number).map(|number| number.to_string().into_bytes()).collect::<Vec<_>>());
+}
+
+/// Appends and commits until it is killed, and says what is durable.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "the child of the test above"]
+async fn child() {
+    #[expect(clippy::disallowed_methods, reason = "how the test speaks to itself")]
+    let Some(dir) = std::env::var_os(DIRECTORY) else { return };
+    let journal = Journal::open(Path::new(&dir), OPTIONS, Clock::System).unwrap();
+    journal.migrate(&specs()).await.unwrap();
+    let lifecycle = Lifecycle::new(Duration::from_secs(60));
+    for partition in 0..4 {
+        let journal = journal.clone();
+        lifecycle.spawn("appender", async move {
+            for number in 0_u64.. {
+                // One to nine records of up to 6 KB.
+                let records: Vec<_> = (0..=number % 9)
+                    .map(|n| (format!("{}-{partition}-{number}-{n}", std::process::id()), (n * 700) as usize))
+                    .collect();
+                let appended = records
+                    .iter()
+                    .map(|(text, pad)| to(partition, format!("{text}{}", ".".repeat(*pad)).as_bytes()));
+                let placed = journal.append(Topic::Events, appended.collect()).await.unwrap();
+                for (placed, (text, _)) in placed.iter().zip(&records) {
+                    say(&format!("appended {} {} {text}", placed.partition, placed.offset));
+                }
+            }
+        });
+    }
+    let (_member, assigned) = join(&journal, Topic::Events).await;
+    let last = assigned.commit.map_or(0, |commit| commit.resume_at.offset().get());
+    for number in last + 1.. {
+        let carried = vec![(Topic::Alerts, to(0, number.to_string().as_bytes()))];
+        let metadata = number.to_string();
+        assigned.lane.commit(ResumeAt::at(offset(number)), &metadata, carried).await.unwrap();
+        say(&format!("committed {number}"));
+    }
+}
+
+/// A line in one write, so that lines of several threads never mix.
+fn say(line: &str) {
+    std::io::stdout().lock().write_all(format!("{line}\n").as_bytes()).unwrap();
+}

@@ -1,0 +1,90 @@
+//! An alert as a block of text for a terminal.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+use crate::model::{Alert, RuleId, Severity, Step};
+
+/// Who, what, from where to where, why it is as severe as it is, and the command that explains it. Ends with a newline.
+pub(crate) fn text_block(alert: &Alert) -> String {
+    let case = &alert.data.finding.case;
+    let mut text = String::new();
+    let step = match alert.step {
+        Step::Opened => "",
+        Step::Raised => " (raised)",
+    };
+    let severity = case.severity.as_str().to_uppercase();
+    line(&mut text, &format!("{severity}{step}  {}  {}/{}", case.rule, case.tenant, clean(whom(alert))));
+    line(&mut text, &format!("  {}", clean(&case.title)));
+    for (label, end) in [("from", case.evidence.get("from")), ("to  ", case.evidence.get("to"))] {
+        if let Some(end) = end {
+            line(&mut text, &format!("  {label} {}", clean(&end_line(end))));
+        }
+    }
+    line(&mut text, &format!("  what {}", clean(&case.summary)));
+    line(&mut text, &format!("  why {}", why(alert)));
+    line(&mut text, &format!("  more jwtrail explain {}", case.finding_id));
+    text
+}
+
+fn line(text: &mut String, line: &str) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "{line}");
+}
+
+fn whom(alert: &Alert) -> &str {
+    let case = &alert.data.finding.case;
+    if case.sub.is_empty() { &case.gateway } else { &case.sub }
+}
+
+/// `10:15:00 Paris, FR ±20 km  198.51.100.7  AS64500 Orange (access)  Firefox on Windows`.
+fn end_line(end: &Value) -> String {
+    let text = |name: &str| end.get(name).and_then(Value::as_str).unwrap_or_default();
+    let time = text("time").get(11..19).unwrap_or_default();
+    let place = match (text("city"), text("country")) {
+        ("", "") => "unknown place".to_owned(),
+        ("", country) => country.to_owned(),
+        (city, country) => format!("{city}, {country}"),
+    };
+    let radius = end
+        .get("accuracy_km")
+        .and_then(Value::as_f64)
+        .map_or_else(String::new, |radius| format!(" ±{radius:.0} km"));
+    let asn = end.get("asn").and_then(Value::as_u64).unwrap_or_default();
+    let device = if text("device").is_empty() { "unknown device" } else { text("device") };
+    format!(
+        "{time} {place}{radius}  {}  AS{asn} {} ({})  {device}",
+        text("ip"),
+        text("as_org"),
+        text("network_kind")
+    )
+}
+
+/// Why this severity, in the rule's own facts.
+fn why(alert: &Alert) -> String {
+    let case = &alert.data.finding.case;
+    let fact = |name: &str| case.evidence.get(name).and_then(Value::as_bool).unwrap_or(false);
+    let reason = match (case.rule, case.severity) {
+        (RuleId::ImpossibleTravel, Severity::High) => "one session at both ends, on two devices",
+        (RuleId::ImpossibleTravel, _) if fact("same_session") => {
+            "one session at both ends, no second device seen"
+        }
+        (RuleId::ImpossibleTravel, _) => "two sessions of one subject",
+        (RuleId::TokenReplay, Severity::High) if fact("overlap") => {
+            "another device elsewhere, in turns with the first"
+        }
+        (RuleId::TokenReplay, Severity::High) => "another device elsewhere",
+        (RuleId::TokenReplay, _) => "two origins in turns, no second device seen",
+        (RuleId::SharedToken, _) => "five or more origins that cannot be one user's",
+        (RuleId::TokenLeak, Severity::High) => "a live token lay in a field of token.*",
+        (RuleId::TokenLeak, _) => "the token had expired, or lay outside token.*",
+        (RuleId::TokenInRequest, _) => "a client's own doing",
+    };
+    format!("{}, confidence {}: {reason}", case.severity, case.confidence)
+}
+
+/// Names come from tokens: no control character may reach the terminal.
+fn clean(text: &str) -> String {
+    text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
+}

@@ -1,0 +1,83 @@
+//! The rules as a table: what README, `explain` and every case say of them.
+
+use crate::model::{FindingClass, RuleId, Severity};
+
+/// What a rule is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RuleInfo {
+    pub(crate) id: RuleId,
+    /// Rises with every change that could change a case: `rule_version` of its findings.
+    pub(crate) version: u16,
+    pub(crate) class: FindingClass,
+    /// One line.
+    pub(crate) says: &'static str,
+    pub(crate) severity: Severity,
+    /// README's section: what to do about one.
+    pub(crate) runbook: &'static str,
+    /// MITRE ATT&CK technique ids.
+    pub(crate) techniques: &'static [&'static str],
+}
+
+/// Every rule, in the order of [`RuleId`].
+pub(crate) const RULES: &[RuleInfo] = &[
+    RuleInfo {
+        id: RuleId::ImpossibleTravel,
+        version: 1,
+        class: FindingClass::Security,
+        says: "one subject at two places that nobody can travel between in the time",
+        severity: Severity::Medium,
+        runbook: "impossible_travel",
+        techniques: &["T1078", "T1550.001"],
+    },
+    RuleInfo {
+        id: RuleId::TokenReplay,
+        version: 1,
+        class: FindingClass::Security,
+        says: "one token from two origins that differ in device, country or kind of network",
+        severity: Severity::Medium,
+        runbook: "token_replay",
+        techniques: &["T1528", "T1550.001"],
+    },
+    RuleInfo {
+        id: RuleId::SharedToken,
+        version: 1,
+        class: FindingClass::Security,
+        says: "one user's token from five or more independent origins",
+        severity: Severity::Medium,
+        runbook: "shared_token",
+        techniques: &["T1550.001"],
+    },
+    RuleInfo {
+        id: RuleId::TokenLeak,
+        version: 1,
+        class: FindingClass::Security,
+        says: "a gateway published a token in a field that must not hold one",
+        severity: Severity::High,
+        runbook: "token_leak",
+        techniques: &["T1528", "T1552"],
+    },
+    RuleInfo {
+        id: RuleId::TokenInRequest,
+        version: 1,
+        class: FindingClass::Security,
+        says: "a client put a token where logs will keep it: a URL, a header, a claim",
+        severity: Severity::Low,
+        runbook: "token_in_request",
+        techniques: &["T1552"],
+    },
+];
+
+pub(crate) fn info(rule: RuleId) -> &'static RuleInfo {
+    &RULES[rule as usize]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_lies_in_the_order_of_the_ids() {
+        let ids: Vec<RuleId> = RULES.iter().map(|rule| rule.id).collect();
+        assert_eq!(ids, RuleId::ALL);
+    }
+}

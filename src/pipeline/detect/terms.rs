@@ -1,0 +1,327 @@
+//! The common terms of the rules of place (DETECTION): which uses are eligible, origin, kin, device, class.
+
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+use std::hash::{BuildHasher, Hash, Hasher};
+use uuid::Uuid;
+
+use super::cases::{Match, Witness};
+use super::nets::{is_v4, mapped, neighbourhood};
+use super::rulebook::{Realm, Rulebook};
+use super::why::Why;
+use crate::model::{
+    ClaimedToken, Confidence, Event, Flag, Kind, Location, NetworkClass, NetworkKind, Place, Request, RuleId,
+    Severity, SubjectKind, UnixMs, Verdict, Zone,
+};
+use crate::pipeline::enrich::Enriched;
+
+/// One use of a token by its subject, as the rules of place see it.
+pub(super) struct Use<'e> {
+    pub(super) tenant: &'e str,
+    pub(super) realm: Realm<'e>,
+    pub(super) sub: &'e str,
+    pub(super) token: &'e ClaimedToken<'e>,
+    pub(super) gateway: &'e str,
+    /// The key that the token is bound to was shown.
+    pub(super) proved: bool,
+    pub(super) seen: Seen,
+    pub(super) site: Arc<Site>,
+}
+
+impl Use<'_> {
+    /// The start of a match: whom it concerns.
+    pub(super) fn matched<'m>(
+        &'m self,
+        rule: RuleId,
+        key: &'m [&'m str],
+        witnesses: &'m [Witness],
+    ) -> Match<'m> {
+        let token = self.token;
+        Match {
+            rule,
+            tenant: self.tenant,
+            key,
+            window_start: UnixMs::default(),
+            severity: Severity::Info,
+            confidence: Confidence::Low,
+            iss: token.iss.as_deref().unwrap_or_default(),
+            sub: self.sub,
+            subject_kind: Some(SubjectKind::User),
+            client_id: token.client_id.as_deref().unwrap_or_default(),
+            gateway: self.gateway,
+            kid: token.kid.as_deref().unwrap_or_default(),
+            time: self.seen.time,
+            token_ref: best_ref(token),
+            witnesses,
+        }
+    }
+}
+
+/// The strongest name that the event has for its token.
+pub(super) fn best_ref<'t>(token: &'t ClaimedToken<'_>) -> Option<&'t str> {
+    token.token_ref.as_deref().or(token.jti_ref.as_deref()).or(token.outer_ref.as_deref())
+}
+
+/// When and as what event a use was seen, and from which address (IPv4 as v4-mapped).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) time: UnixMs,
+    pub(super) id: Uuid,
+    pub(super) ip: Ipv6Addr,
+}
+
+impl Seen {
+    pub(super) fn neighbourhood(&self) -> u128 {
+        neighbourhood(self.ip)
+    }
+}
+
+/// Where uses come from: equal sites are one object, shared by all subjects of the partition.
+#[derive(Debug, PartialEq)]
+pub(super) struct Site {
+    pub(super) location: Location,
+    pub(super) origin: Origin,
+    pub(super) device: Option<Device>,
+    /// IPv4 and IPv6 are two sites: whether two stacks are one user is a question about a pair.
+    v4: bool,
+    /// The declared egress group that the address is in.
+    egress: Option<Arc<str>>,
+}
+
+/// A network as the user's: what stays the same while a user stays (DETECTION, "Origin").
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Origin {
+    /// The overlay's label.
+    Label(Arc<str>),
+    /// Access, mobile and satellite networks renumber their users within a country.
+    Carrier { country: Arc<str>, asn: u32 },
+    /// The /24 or /48.
+    Neighbourhood(u128),
+}
+
+/// A device as far as requests tell.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Device {
+    /// User-agent family and operating system.
+    pub(super) name: Arc<str>,
+    /// Transport letter and the cipher part of JA4; `None` if the gateway does not compute it.
+    ja4: Option<Ja4>,
+}
+
+/// The parts of a JA4 fingerprint that a device keeps: `t13d1516h2_8daaf6152771_…` has transport `t` and ciphers
+/// `8daaf6152771`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Ja4 {
+    transport: u8,
+    ciphers: u64,
+}
+
+impl Ja4 {
+    fn parse(text: &str) -> Option<Self> {
+        let ciphers = text.split('_').nth(1)?;
+        Some(Self { transport: *text.as_bytes().first()?, ciphers: u64::from_str_radix(ciphers, 16).ok()? })
+    }
+}
+
+impl Device {
+    fn differs(&self, other: &Self) -> bool {
+        let ja4_differs = match (self.ja4, other.ja4) {
+            (Some(a), Some(b)) => a.transport == b.transport && a.ciphers != b.ciphers,
+            _ => false,
+        };
+        self.name != other.name || ja4_differs
+    }
+}
+
+impl Site {
+    pub(super) fn place(&self) -> Option<&Place> {
+        self.location.place.as_deref()
+    }
+
+    /// ISO code; empty if unknown.
+    pub(super) fn country(&self) -> &str {
+        self.place().map_or("", |place| &place.country)
+    }
+
+    pub(super) const fn kind(&self) -> NetworkKind {
+        self.location.network.kind
+    }
+
+    pub(super) const fn class(&self) -> Option<NetworkClass> {
+        self.kind().class()
+    }
+
+    pub(super) fn company_egress(&self) -> bool {
+        self.egress.is_some() || self.kind() == NetworkKind::Company
+    }
+
+    /// Both devices are known and are two.
+    pub(super) fn device_differs(&self, other: &Self) -> bool {
+        matches!((&self.device, &other.device), (Some(a), Some(b)) if a.differs(b))
+    }
+
+    /// Both devices are known and may be one.
+    pub(super) fn same_device(&self, other: &Self) -> bool {
+        matches!((&self.device, &other.device), (Some(a), Some(b)) if !a.differs(b))
+    }
+
+    /// Both countries are known and are two.
+    pub(super) fn country_differs(&self, other: &Self) -> bool {
+        let (a, b) = (self.country(), other.country());
+        !a.is_empty() && !b.is_empty() && a != b
+    }
+
+    fn same_country(&self, other: &Self) -> bool {
+        !self.country().is_empty() && self.country() == other.country()
+    }
+
+    pub(super) const fn same_asn(&self, other: &Self) -> bool {
+        let asn = self.location.network.asn;
+        asn != 0 && asn == other.location.network.asn
+    }
+
+    /// One caller as far as token rules tell: the place within a country does not matter to them.
+    pub(super) fn same_caller(&self, other: &Self) -> bool {
+        self.origin == other.origin
+            && self.device == other.device
+            && self.v4 == other.v4
+            && self.class() == other.class()
+            && self.country() == other.country()
+            && self.egress == other.egress
+    }
+
+    /// One origin, whatever the addresses: the same, one declared egress group, two stacks of one device, or one
+    /// device that hops between the mobile networks of a country. (The same /24 or /48 is a question about addresses.)
+    pub(super) fn is_kin(&self, other: &Self) -> bool {
+        let two_stacks = self.v4 != other.v4 && (self.same_asn(other) || self.same_country(other));
+        let mobile = self.kind() == NetworkKind::Mobile
+            && other.kind() == NetworkKind::Mobile
+            && self.same_country(other);
+        self.origin == other.origin
+            || (self.egress.is_some() && self.egress == other.egress)
+            || ((two_stacks || mobile) && self.same_device(other))
+    }
+}
+
+/// Every site of the partition, once. Those that nobody uses any more are swept out when the table has doubled.
+#[derive(Default)]
+pub(super) struct Sites {
+    table: HashTable<Arc<Site>>,
+    hasher: DefaultHashBuilder,
+    sweep_at: usize,
+}
+
+/// The smallest table that is swept.
+const SWEEP_FROM: usize = 1024;
+
+impl Sites {
+    fn share(&mut self, site: Site) -> Arc<Site> {
+        let hash = hash_site(&self.hasher, &site);
+        if let Some(known) = self.table.find(hash, |known| **known == site) {
+            return Arc::clone(known);
+        }
+        if self.table.len() >= self.sweep_at {
+            self.table.retain(|site| Arc::strong_count(site) > 1);
+            self.sweep_at = (self.table.len() * 2).max(SWEEP_FROM);
+        }
+        let site = Arc::new(site);
+        let hasher = &self.hasher;
+        self.table.insert_unique(hash, Arc::clone(&site), |site| hash_site(hasher, site));
+        site
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.table.capacity() * size_of::<Arc<Site>>() + self.table.len() * (size_of::<Site>() + 16)
+    }
+}
+
+fn hash_site(hasher: &DefaultHashBuilder, site: &Site) -> u64 {
+    let mut state = hasher.build_hasher();
+    let network = &site.location.network;
+    (&site.origin, &site.device, site.v4, network.asn, network.kind).hash(&mut state);
+    state.write_u64(site.place().map_or(0, |place| place.entry));
+    state.finish()
+}
+
+/// Whether the rules of place look at this event, and as what.
+pub(super) fn eligible<'e>(
+    enriched: &'e Enriched<'_>,
+    rules: &'e Rulebook,
+    sites: &mut Sites,
+) -> Result<Use<'e>, Why> {
+    let (event, token, sub) = attributable(enriched)?;
+    if event.source.zone == Zone::Internal {
+        return Err(Why::Internal);
+    }
+    if rules.subject_kind(event, token) != Some(SubjectKind::User) {
+        return Err(Why::Client);
+    }
+    if enriched.checked.decoded.flags.has(Flag::ClockSkewed) {
+        return Err(Why::Clamped);
+    }
+    let request = event.request.as_ref();
+    let (Some(ip), Some(location)) = (request.and_then(|request| request.ip), &enriched.location) else {
+        return Err(Why::NoAddress);
+    };
+    let tenant = event.tenant.as_ref();
+    let client_id = token.client_id.as_deref().unwrap_or_default();
+    if rules.is_backend(tenant, client_id, ip, location.network.asn) {
+        return Err(Why::Backend);
+    }
+    let ip = mapped(ip);
+    let Some(origin) = origin(location, ip) else { return Err(Why::NoOrigin(location.network.kind)) };
+    let ja4 = request.and_then(|request| request.ja4.as_deref()).and_then(Ja4::parse);
+    let device = enriched.device.as_ref().map(|device| Device { name: Arc::clone(&device.name), ja4 });
+    let egress = rules.egress(tenant, ip.to_canonical()).cloned();
+    let site = sites.share(Site { location: location.clone(), origin, device, v4: is_v4(ip), egress });
+    let realm = rules.realm(tenant, token.iss.as_deref().unwrap_or_default());
+    let proved = request.is_some_and(|request| proves(token, request));
+    let (gateway, seen) = (event.source.gateway.as_ref(), Seen { time: event.time, id: event.id, ip });
+    Ok(Use { tenant, realm, sub, token, gateway, proved, seen, site })
+}
+
+/// Whether the request showed the key that the token is bound to.
+fn proves(token: &ClaimedToken<'_>, request: &Request<'_>) -> bool {
+    let (Some(bound), Some(shown)) = (&token.cnf, &request.presented_cnf) else { return false };
+    (bound.jkt.is_some() && bound.jkt == shown.jkt)
+        || (bound.x5t_s256.is_some() && bound.x5t_s256 == shown.x5t_s256)
+}
+
+/// The event as a use whose claims somebody vouches for.
+pub(super) fn attributable<'e>(
+    enriched: &'e Enriched<'_>,
+) -> Result<(&'e Event<'e>, &'e ClaimedToken<'e>, &'e str), Why> {
+    let event = &enriched.checked.decoded.event;
+    if !matches!(event.kind, Kind::Accepted | Kind::Rejected) {
+        return Err(Why::NotAUse(event.kind));
+    }
+    if enriched.checked.verdict == Verdict::UNATTESTED {
+        return Err(Why::Unattested);
+    }
+    if !event.gateway_verdict.is_some_and(|verdict| verdict.signature_verified()) {
+        return Err(Why::Unverified);
+    }
+    let token = event.token.as_ref().ok_or(Why::NoSubject)?;
+    let sub = token.sub.as_deref().ok_or(Why::NoSubject)?;
+    Ok((event, token, sub))
+}
+
+fn origin(location: &Location, ip: Ipv6Addr) -> Option<Origin> {
+    let network = &location.network;
+    network.kind.class()?;
+    if let Some(label) = &network.label {
+        return Some(Origin::Label(Arc::clone(label)));
+    }
+    Some(match network.kind {
+        NetworkKind::Access | NetworkKind::Mobile | NetworkKind::Satellite => Origin::Carrier {
+            country: location
+                .place
+                .as_ref()
+                .map_or_else(|| Arc::from(""), |place| Arc::clone(&place.country)),
+            asn: network.asn,
+        },
+        _ => Origin::Neighbourhood(neighbourhood(ip)),
+    })
+}

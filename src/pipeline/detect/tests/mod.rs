@@ -1,0 +1,7 @@
+//! The rules, told as stories. A line is one use: when, who, where, then what differs from the usual.
+
+mod story;
+
+mod travel;
+
+mod replay;

@@ -1,0 +1,348 @@
+//! The language of the stories.
+//!
+//! ```text
+//! t+40m alice tokyo device=curl token=t1 kind=hosting
+//! ```
+//!
+//! Times are of the event; it arrives a second later, or at `arrives+30h`, and never before the line above it. Words:
+//! `device=NAME` (`-`: unknown), `token= family= sid= client= tenant= iss= gateway= zone= verdict= ip= asn= kind= label=
+//! radius= ja4= exp=`, and the bare `rejected`, `clamped`, `unconfirmed`, `proved`, `guessed` (the place's radius is not
+//! its own), `nowhere` (no place).
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::log::Batch;
+use crate::model::{
+    Case, CaseUpdate, ClaimedToken, Confirmation, Event, Flag, Flags, GatewayVerdict, Kind, Leak, Location,
+    Network, NetworkKind, Offset, PartitionId, Place, Proof, Request, RuleId, Source, UnixMs, Verdict, Zone,
+};
+use crate::pipeline::decode::Decoded;
+use crate::pipeline::detect::{Assessed, Detector, Rulebook};
+use crate::pipeline::enrich::{Device, Enriched};
+use crate::pipeline::verify::Checked;
+
+/// 2026-11-23T00:00:00Z.
+pub(super) const T0: i64 = 1_795_392_000_000;
+
+/// One use, as an owner of all its parts.
+#[derive(Clone, Debug)]
+pub(super) struct Line {
+    pub(super) time_ms: i64,
+    pub(super) arrives_ms: i64,
+    pub(super) sub: String,
+    pub(super) tenant: String,
+    pub(super) iss: String,
+    pub(super) gateway: String,
+    pub(super) client_id: String,
+    pub(super) token: Option<String>,
+    pub(super) family: Option<String>,
+    pub(super) sid: Option<String>,
+    pub(super) exp: Option<i64>,
+    pub(super) zone: Zone,
+    pub(super) kind: Kind,
+    pub(super) verdict: GatewayVerdict,
+    pub(super) ip: IpAddr,
+    pub(super) location: Location,
+    pub(super) device: Option<String>,
+    pub(super) ja4: Option<String>,
+    pub(super) proved: bool,
+    pub(super) flags: Flags,
+    pub(super) leaks: Vec<Leak>,
+    pub(super) id: Uuid,
+}
+
+/// Where the stories play: city, country, latitude, longitude, address, ASN.
+const PLACES: &[(&str, &str, f64, f64, &str, u32)] = &[
+    ("Paris", "FR", 48.8566, 2.3522, "192.0.2.7", 64496),
+    ("Tokyo", "JP", 35.6762, 139.6503, "198.51.100.7", 64497),
+    ("Newyork", "US", 40.7128, -74.0060, "203.0.113.7", 64498),
+    ("Lyon", "FR", 45.7640, 4.8357, "2001:db8:1::7", 64499),
+    ("Berlin", "DE", 52.5200, 13.4050, "2001:db8:2::7", 64500),
+    ("Madrid", "ES", 40.4168, -3.7038, "2001:db8:3::7", 64501),
+    ("Nice", "FR", 43.7102, 7.2620, "2001:db8:4::7", 64502),
+    ("Sydney", "AU", -33.8688, 151.2093, "2001:db8:5::7", 64503),
+    ("Lille", "FR", 50.6292, 3.0573, "2001:db8:6::7", 64504),
+];
+
+/// The location of a city of the stories, and the address there.
+pub(super) fn city(name: &str) -> (Location, IpAddr) {
+    let known = PLACES.iter().enumerate().find(|(_, place)| place.0.eq_ignore_ascii_case(name));
+    let (index, &(city, country, lat, lon, ip, asn)) = known.unwrap_or_else(|| panic!("no city {name}"));
+    let place = Place {
+        country: Arc::from(country),
+        subdivision: Arc::from(""),
+        city: Arc::from(city),
+        lat,
+        lon,
+        accuracy_km: 20.0,
+        own_radius: true,
+        entry: index as u64,
+    };
+    let network =
+        Network { asn, as_org: Arc::from(format!("{city} Net")), kind: NetworkKind::Access, label: None };
+    let location = Location { place: Some(Arc::new(place)), network, country_confirmed: Some(true) };
+    (location, ip.parse().unwrap())
+}
+
+impl Line {
+    /// A use of alice's by default: Chrome on Windows, one token, one gateway.
+    pub(super) fn new(time_ms: i64, sub: &str, place: &str) -> Self {
+        let (location, ip) = city(place);
+        Self {
+            time_ms,
+            arrives_ms: time_ms + 1_000,
+            sub: sub.to_owned(),
+            tenant: "acme".to_owned(),
+            iss: "https://id.example".to_owned(),
+            gateway: "edge-1".to_owned(),
+            client_id: "web".to_owned(),
+            token: Some(format!("{sub}-token")),
+            family: None,
+            sid: None,
+            exp: Some(T0 / 1_000 + 7 * 24 * 3_600),
+            zone: Zone::Edge,
+            kind: Kind::Accepted,
+            verdict: GatewayVerdict::Valid,
+            ip,
+            location,
+            device: Some("Chrome on Windows".to_owned()),
+            ja4: None,
+            proved: false,
+            flags: Flags::default(),
+            leaks: Vec::new(),
+            id: Uuid::nil(),
+        }
+    }
+
+    fn parse(line: &str) -> Self {
+        let mut words = line.split_whitespace();
+        let mut next = || words.next().unwrap_or_else(|| panic!("too short: {line}"));
+        let (time, sub, place) = (T0 + span_ms(next().strip_prefix("t+").unwrap()), next(), next());
+        let mut line = Self::new(time, sub, place);
+        for word in words {
+            line.set(word);
+        }
+        line
+    }
+
+    fn set(&mut self, word: &str) {
+        if let Some(span) = word.strip_prefix("arrives+") {
+            self.arrives_ms = T0 + span_ms(span);
+            return;
+        }
+        let place = |change: &dyn Fn(&mut Place), location: &mut Location| {
+            change(Arc::make_mut(location.place.as_mut().unwrap()));
+        };
+        let Some((name, value)) = word.split_once('=') else {
+            match word {
+                "rejected" => self.kind = Kind::Rejected,
+                "clamped" => self.flags.set(Flag::ClockSkewed),
+                "unconfirmed" => self.location.country_confirmed = Some(false),
+                "proved" => self.proved = true,
+                "guessed" => place(&|place| place.own_radius = false, &mut self.location),
+                "nowhere" => self.location.place = None,
+                _ => panic!("no word {word}"),
+            }
+            return;
+        };
+        let text = value.to_owned();
+        match name {
+            "device" => self.device = (value != "-").then_some(text),
+            "token" => self.token = (value != "-").then_some(text),
+            "family" => self.family = Some(text),
+            "sid" => self.sid = Some(text),
+            "client" => self.client_id = text,
+            "tenant" => self.tenant = text,
+            "iss" => self.iss = text,
+            "gateway" => self.gateway = text,
+            "ja4" => self.ja4 = Some(text),
+            "zone" => self.zone = Zone::parse(value).unwrap(),
+            "verdict" => self.verdict = GatewayVerdict::parse(value).unwrap(),
+            "ip" => self.ip = value.parse().unwrap(),
+            "asn" => self.location.network.asn = value.parse().unwrap(),
+            "kind" => self.location.network.kind = NetworkKind::parse(value).unwrap(),
+            "label" => self.location.network.label = Some(Arc::from(value)),
+            "radius" => place(&|place| place.accuracy_km = value.parse().unwrap(), &mut self.location),
+            "exp" => self.exp = Some((T0 + span_ms(value)) / 1_000),
+            _ => panic!("no word {word}"),
+        }
+    }
+
+    fn enriched(&self) -> Enriched<'_> {
+        let text = |text: &'_ str| Cow::Owned(text.to_owned());
+        let key = self.proved.then(|| Confirmation { jkt: Some(Cow::Borrowed("key")), x5t_s256: None });
+        let event = Event {
+            version: 1,
+            id: self.id,
+            kind: self.kind,
+            time: UnixMs::new(self.time_ms),
+            claimed_time: None,
+            tenant: text(&self.tenant),
+            source: Source {
+                gateway: text(&self.gateway),
+                zone: self.zone,
+                region: None,
+                epoch: None,
+                seq: None,
+            },
+            token: Some(ClaimedToken {
+                token_ref: self.token.as_deref().map(text),
+                iss: Some(text(&self.iss)),
+                sub: Some(text(&self.sub)),
+                client_id: Some(text(&self.client_id)),
+                family: self.family.as_deref().map(text),
+                sid: self.sid.as_deref().map(text),
+                exp: self.exp,
+                cnf: key.clone(),
+                ..ClaimedToken::default()
+            }),
+            request: Some(Request {
+                ip: Some(self.ip),
+                ja4: self.ja4.as_deref().map(text),
+                presented_cnf: key,
+                ..Request::default()
+            }),
+            gateway_verdict: Some(self.verdict),
+            grant: None,
+            login: None,
+            retry: false,
+            heartbeat: None,
+            ledger_mark: None,
+            extra: None,
+        };
+        let decoded = Decoded { event, flags: self.flags, leaks: self.leaks.clone(), origin: None };
+        let checked = Checked { decoded, verdict: Verdict::Token(self.verdict), proof: Proof::None };
+        Enriched {
+            checked,
+            location: Some(self.location.clone()),
+            device: self.device.as_deref().map(|name| Device { name: Arc::from(name) }),
+            geo_build: Arc::from("test"),
+        }
+    }
+}
+
+fn span_ms(text: &str) -> i64 {
+    let (number, unit) = text.split_at(text.len() - 1);
+    let unit = match unit {
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => panic!("no span {text}"),
+    };
+    number.parse::<i64>().unwrap_or_else(|_| panic!("no span {text}")) * unit
+}
+
+/// The lines of a story, each with an id by its place.
+pub(super) fn lines(story: &str) -> Vec<Line> {
+    let mut arrived = i64::MIN;
+    story
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .enumerate()
+        .map(|(index, line)| {
+            let mut line = Line::parse(line);
+            line.id = Uuid::from_u128(index as u128 + 1);
+            line.arrives_ms = line.arrives_ms.max(arrived);
+            arrived = line.arrives_ms;
+            line
+        })
+        .collect()
+}
+
+/// Walks lines through a detector as they lie, in batches of `cut`.
+pub(super) fn walk(
+    detector: &mut Detector,
+    rules: &Rulebook,
+    lines: &[Line],
+    cut: usize,
+    mut each: impl FnMut(&Assessed<'_>),
+) {
+    let mut offset = 0;
+    for lines in lines.chunks(cut) {
+        let mut batch = Batch::default();
+        batch.clear(PartitionId(0));
+        for line in lines {
+            batch.push(Offset::new(offset).unwrap(), UnixMs::new(line.arrives_ms), None, b"", []);
+            offset += 1;
+        }
+        for (line, record) in lines.iter().zip(batch.iter()) {
+            each(&detector.detect(line.enriched(), &record, rules));
+        }
+    }
+}
+
+/// Every revision, in order.
+pub(super) fn revisions(lines: &[Line], rules: &Rulebook) -> Vec<CaseUpdate> {
+    let mut updates = Vec::new();
+    walk(&mut Detector::default(), rules, lines, 16, |assessed| {
+        updates.extend(assessed.cases.iter().cloned())
+    });
+    updates
+}
+
+/// The cases as they stood at last, in the order in which they opened.
+pub(super) fn cases(lines: &[Line], rules: &Rulebook) -> Vec<Case> {
+    let mut cases: Vec<Case> = Vec::new();
+    for CaseUpdate { case, .. } in revisions(lines, rules) {
+        match cases.iter_mut().find(|known| known.finding_id == case.finding_id) {
+            Some(known) => *known = case,
+            None => cases.push(case),
+        }
+    }
+    cases
+}
+
+/// One line a case: `impossible_travel alice medium/high 9712 km in 40 min, needs 8.9 h`.
+pub(super) fn tell(case: &Case) -> String {
+    let number = |name: &str| case.evidence[name].as_f64().unwrap_or_default();
+    let yes = |name: &str| case.evidence[name] == true;
+    let detail = match case.rule {
+        RuleId::ImpossibleTravel => {
+            let gap = if yes("concurrent") {
+                "at once".to_owned()
+            } else {
+                format!("in {:.0} min", number("gap_s") / 60.0 - 1.0)
+            };
+            format!("{:.0} km {gap}, needs {:.1} h", number("distance_km"), number("needed_s") / 3_600.0)
+        }
+        RuleId::TokenReplay => {
+            let facts: Vec<&str> =
+                ["dev", "class", "country", "overlap"].into_iter().filter(|name| yes(name)).collect();
+            facts.join("+")
+        }
+        RuleId::SharedToken => format!("{} origins", number("origins")),
+        RuleId::TokenLeak | RuleId::TokenInRequest => {
+            format!("{} {}", case.gateway, case.evidence["field"].as_str().unwrap_or_default())
+        }
+    };
+    let lowered = if case.lowered_by.is_empty() {
+        String::new()
+    } else {
+        format!(" lowered by {}", case.lowered_by.join(", "))
+    };
+    let closed = if case.state == crate::model::CaseState::Closed { " closed" } else { "" };
+    format!("{} {} {}/{} {detail}{lowered}{closed}", case.rule, case.sub, case.severity, case.confidence)
+}
+
+/// What a story comes to, for rules of which the name begins with `rule`: its cases, or why the last line is silent.
+pub(super) fn outcome(story: &str, rule: &str, rules: &Rulebook) -> String {
+    let lines = lines(story);
+    let told: Vec<String> =
+        cases(&lines, rules).iter().filter(|case| case.rule.as_str().starts_with(rule)).map(tell).collect();
+    if !told.is_empty() {
+        return told.join("\n");
+    }
+    let mut last = Vec::new();
+    walk(&mut Detector::default(), rules, &lines, 16, |assessed| last = assessed.rulings.to_vec());
+    let silent: Vec<String> = last
+        .iter()
+        .filter(|ruling| ruling.rule.as_str().starts_with(rule))
+        .map(|ruling| ruling.why.to_string())
+        .collect();
+    silent.join("\n")
+}

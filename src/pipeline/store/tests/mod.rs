@@ -1,0 +1,123 @@
+//! Blocks as they are filled and cut.
+
+mod walked;
+
+use super::block::Block;
+use super::rows::event_row;
+use super::tables::EVENTS;
+use super::*;
+use crate::clickhouse::Columns;
+use crate::log::NewRecord;
+use crate::model::{Offset, RuleId, Severity};
+use crate::pipeline::decode::RejectReason;
+use walked::*;
+
+#[test]
+fn a_block_is_named_by_its_log_its_partition_and_its_range() {
+    let block = block_at(40).cut(at(49));
+    assert_eq!(block.id().origin.to_string(), format!("{LOG}/jwtrail.events/3"));
+    assert_eq!(block.id().token(0), format!("{LOG}/jwtrail.events/3/40-49/0"));
+}
+
+#[test]
+fn every_record_has_one_outcome() {
+    let mut block = block_at(0);
+    push(&mut block, 0, &event("accepted", "alice"));
+    push(&mut block, 1, b"{not json");
+    push(&mut block, 2, &heartbeat());
+    push(&mut block, 4, br#"{"version": 1, "kind": "of tomorrow"}"#);
+    let batch = batch(5, &event("accepted", "bob"));
+    block.forward(&batch.iter().next().unwrap(), NewRecord::default());
+    let block = block.cut(at(5));
+    let counts = block.counts();
+    assert_eq!((counts.stored, counts.dead_letters(), counts.forwarded, counts.control), (1, 2, 1, 1));
+    assert_eq!(counts.records(), 5);
+    assert_eq!(
+        counts.dead.keys().copied().collect::<Vec<_>>(),
+        [RejectReason::NotJson, RejectReason::UnknownKind]
+    );
+    assert_eq!(block.forwards().len(), 1);
+}
+
+#[test]
+fn the_same_record_is_the_same_row() {
+    let cut = || {
+        let mut block = block_at(0);
+        push(&mut block, 0, &event("accepted", "alice"));
+        push(&mut block, 1, &event("rejected", "bob"));
+        block.cut(at(1))
+    };
+    assert_eq!(cut().events, cut().events);
+}
+
+#[test]
+fn rows_and_values_are_found_by_their_number() {
+    let mut block = block_at(0);
+    for (offset, sub) in [(0, "alice"), (1, "bob"), (2, "carol")] {
+        push(&mut block, offset, &event("accepted", sub));
+    }
+    let block = block.cut(at(2));
+    let whole: Vec<u8> = (0..3).flat_map(|row| block.event_rows(row, row + 1)).collect();
+    assert_eq!(whole, block.events);
+    assert_eq!(block.value(1), event("accepted", "bob"));
+}
+
+#[test]
+fn a_block_keeps_the_newest_revision_of_a_case() {
+    let mut block = block_at(0);
+    for offset in 0..3 {
+        push_finding(&mut block, offset, finding(RuleId::TokenReplay, Severity::Low, offset));
+    }
+    push_finding(&mut block, 3, finding(RuleId::TokenLeak, Severity::High, 3));
+    let (mut once, findings) = (Vec::new(), block.cut(at(3)).findings);
+    for finding in
+        [finding(RuleId::TokenReplay, Severity::Low, 2), finding(RuleId::TokenLeak, Severity::High, 3)]
+    {
+        rows::finding_row(&mut once, rows::origin_text(&origin()), &finding);
+    }
+    assert_eq!(findings.len(), once.len());
+}
+
+#[test]
+fn a_dead_letter_says_why_and_where_from_and_holds_no_token() {
+    let (token, token_ref) = jws();
+    let mut block = block_at(0);
+    let mut keyed = Batch::default();
+    keyed.push(at(7), received(7), Some(token.as_bytes()), format!("{{{token}").as_bytes(), []);
+    reject(&mut block, &keyed);
+    let letters = block.cut(at(7)).dead_letters;
+    let [letter] = letters.as_slice() else { panic!("one letter, not {}", letters.len()) };
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    assert_eq!(letter.key.as_deref().map(text), Some(format!("[masked:{token_ref}]")));
+    assert_eq!(text(&letter.value), format!("{{[masked:{token_ref}]"));
+    let headers: Vec<_> =
+        letter.headers.iter().map(|(name, value)| format!("{name}: {}", text(value))).collect();
+    assert_eq!(
+        headers,
+        [
+            "jwtrail-reason: not_json".to_owned(),
+            "jwtrail-field: ".to_owned(),
+            format!("jwtrail-origin: {LOG}/jwtrail.events/3/7"),
+            format!("jwtrail-append-ms: {}", received(7).get()),
+        ]
+    );
+}
+
+#[test]
+fn a_retention_of_no_days_is_one_day() {
+    let retention = retention_of(&[("acme", 0), ("globex", 30)]);
+    assert_eq!(["acme", "globex", "not declared"].map(|tenant| retention.days(tenant)), [1, 30, 90],);
+}
+
+#[test]
+fn a_rows_columns_do_not_depend_on_its_values() {
+    let mut full = Columns::default();
+    with_enriched(&batch(0, &event("accepted", "alice")), |record, enriched| {
+        event_row(&mut full, &origin(), record, &enriched, 90);
+    });
+    assert_eq!(full, EVENTS.columns);
+}
+
+fn at(offset: i64) -> Offset {
+    Offset::new(offset).unwrap()
+}
