@@ -291,17 +291,16 @@ impl Keeper {
     }
 
     fn give_up(&mut self, state: &Arc<LaneState>, after: Duration, why: &str) {
-        let lane = {
-            let mut lanes = locked(&self.lanes);
-            // A word about a lane that is not the partition's any more comes too late.
-            if !lanes.get(&state.partition).is_some_and(|lane| Arc::ptr_eq(lane.state(), state)) {
-                return;
-            }
-            lanes.remove(&state.partition)
-        };
+        let mut lanes = locked(&self.lanes);
+        // A word about a lane that is not the partition's any more comes too late.
+        if !lanes.get(&state.partition).is_some_and(|lane| Arc::ptr_eq(lane.state(), state)) {
+            return;
+        }
+        let lane = lanes.remove(&state.partition);
+        drop(lanes);
         tracing::warn!(topic = %self.topic_name, partition = state.partition.0, why, "a lane ends");
-        for lane in lane {
-            lane.state().kill();
+        state.kill();
+        if let Some(lane) = lane {
             // Not waited for: the next owner's producer fences this one.
             lane.stop(std::sync::mpsc::sync_channel(1).0);
         }
