@@ -547,36 +547,36 @@ pub(crate) async fn offset_at_finds_the_first_record_of_a_time<L: UnderTest>() {
 
 // ---- what the cases are told with ---------------------------------------------------------------------------------
 
-fn to(partition: u32, text: &str) -> NewRecord {
+pub(crate) fn to(partition: u32, text: &str) -> NewRecord {
     NewRecord { partition: Some(PartitionId(partition)), value: text.into(), ..NewRecord::default() }
 }
 
 /// A group of its own for each use: logs may outlive a case.
-fn new_group() -> String {
+pub(crate) fn new_group() -> String {
     format!("contract-{}", Random::hex::<6>())
 }
 
-fn offset(offset: i64) -> Offset {
+pub(crate) fn offset(offset: i64) -> Offset {
     Offset::new(offset).unwrap()
 }
 
-fn at(resume_at: i64) -> ResumeAt {
+pub(crate) fn at(resume_at: i64) -> ResumeAt {
     ResumeAt::at(offset(resume_at))
 }
 
 /// A record as it was read, with its place taken out.
-struct Read {
-    offset: Offset,
-    append_time: UnixMs,
-    record: NewRecord,
+pub(crate) struct Read {
+    pub(crate) offset: Offset,
+    pub(crate) append_time: UnixMs,
+    pub(crate) record: NewRecord,
 }
 
-fn texts(read: &[Read]) -> Vec<String> {
+pub(crate) fn texts(read: &[Read]) -> Vec<String> {
     read.iter().map(|read| String::from_utf8(read.record.value.clone()).unwrap()).collect()
 }
 
 /// Reads from the lane's position, which is before the end, until it has passed everything that is there now.
-async fn read_all(lane: &dyn Lane) -> Vec<Read> {
+pub(crate) async fn read_all(lane: &dyn Lane) -> Vec<Read> {
     let (mut batch, mut read, mut position) = (Batch::default(), Vec::new(), None);
     let end = lane.end().await.unwrap();
     // An empty partition has nothing to wait for.
@@ -611,23 +611,23 @@ async fn read_all(lane: &dyn Lane) -> Vec<Read> {
 }
 
 /// A member of a group, and what it holds.
-struct Member {
-    membership: Box<dyn Membership>,
-    held: BTreeMap<PartitionId, Assigned>,
+pub(crate) struct Member {
+    pub(crate) membership: Box<dyn Membership>,
+    pub(crate) held: BTreeMap<PartitionId, Assigned>,
     /// Revocations are answered at once.
-    answers: bool,
+    pub(crate) answers: bool,
     /// Revocations that wait for their answer, with the lane they are about.
     revoked: Vec<(PartitionId, Arc<dyn Lane>, RevokeDone)>,
 }
 
 impl Member {
-    async fn join(log: &dyn EventLog, group: &str, topic: Topic) -> Self {
+    pub(crate) async fn join(log: &dyn EventLog, group: &str, topic: Topic) -> Self {
         let membership = log.join(group, topic).await.unwrap();
         Self { membership, held: BTreeMap::new(), answers: true, revoked: Vec::new() }
     }
 
     /// Takes in one change.
-    async fn step(&mut self) {
+    pub(crate) async fn step(&mut self) {
         match self.membership.next().await.unwrap() {
             MemberEvent::Assigned(assigned) => {
                 let before = self.held.insert(assigned.partition, assigned);
@@ -647,13 +647,13 @@ impl Member {
         self.revoked.clear();
     }
 
-    async fn until_held(&mut self, partitions: u32) {
+    pub(crate) async fn until_held(&mut self, partitions: u32) {
         while self.held.len() < partitions as usize {
             self.step().await;
         }
     }
 
-    async fn lane(&mut self, partition: u32) -> Arc<dyn Lane> {
+    pub(crate) async fn lane(&mut self, partition: u32) -> Arc<dyn Lane> {
         while !self.held.contains_key(&PartitionId(partition)) {
             self.step().await;
         }
@@ -662,7 +662,11 @@ impl Member {
 }
 
 /// Lets both members take in changes until `done`.
-async fn both_until(first: &mut Member, second: &mut Member, done: impl Fn(&Member, &Member) -> bool) {
+pub(crate) async fn both_until(
+    first: &mut Member,
+    second: &mut Member,
+    done: impl Fn(&Member, &Member) -> bool,
+) {
     while !done(first, second) {
         tokio::select! { () = first.step() => {} () = second.step() => {} }
     }

@@ -46,8 +46,7 @@ impl Admin {
                     return Err(LogError::Topic {
                         topic: spec.topic.name(),
                         cause: format!(
-                            "it has {} partitions and not {}, and their number never changes in place: keys would move \
-                             away from their state. Ask for {0} partitions, or copy into a new topic",
+                            "has {} partitions and is to have {}; that never changes in place",
                             found.partitions, spec.partitions
                         ),
                     });
@@ -61,11 +60,11 @@ impl Admin {
     /// An error unless the topic is there and keeps the log's own time.
     pub(super) async fn check(&self, topic: Topic) -> Result<(), LogError> {
         let wrong = |cause: &str| LogError::Topic { topic: topic.name(), cause: cause.to_owned() };
-        let found = self.find(topic).await?.ok_or_else(|| wrong("it is not there"))?;
+        let found = self.find(topic).await?.ok_or_else(|| wrong("is not there"))?;
         match value(&found.settings, TIMESTAMP_TYPE.0) {
             Some(kind) if kind == TIMESTAMP_TYPE.1 => Ok(()),
             kind => Err(wrong(&format!(
-                "its {} is {} and must be {}",
+                "has {} {} and must have {}",
                 TIMESTAMP_TYPE.0,
                 kind.unwrap_or("unknown"),
                 TIMESTAMP_TYPE.1

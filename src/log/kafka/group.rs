@@ -200,7 +200,7 @@ impl Keeper {
                 .tell(Err(LogError::Broken { doing: "being a member of a group", cause: code.to_string() })),
             Err(error) => match error.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
-                    let cause = "it is not there".to_owned();
+                    let cause = "is not there".to_owned();
                     self.tell(Err(LogError::Topic { topic: self.topic.name(), cause }));
                 }
                 // The context has logged it, and librdkafka goes on by itself.

@@ -106,6 +106,7 @@ impl LaneState {
         let queue = self.reader().queue.take();
         // Outside of the lock: it may be the last that holds the consumer.
         drop(queue);
+        self.changed.notify_one();
     }
 
     /// The lane can do no more although its partition may still be ours: the keeper ends it, and begins another if the
@@ -152,7 +153,10 @@ impl LaneState {
     fn fill(self: &Arc<Self>, batch: &mut Batch, max: usize) -> Result<Found, LogError> {
         let mut reader = self.reader();
         let reader = &mut *reader;
-        let (Some(queue), false) = (&reader.queue, reader.seeking) else { return Ok(Found::Nothing) };
+        let Some(queue) = &reader.queue else { return Err(not_held("reading a partition")) };
+        if reader.seeking {
+            return Ok(Found::Nothing);
+        }
         while batch.len() < max {
             match queue.poll(Duration::ZERO) {
                 None => break,
@@ -224,11 +228,7 @@ impl KafkaLane {
         let (answer, answered) = oneshot::channel();
         let asked = self.jobs.send(Job::Seek { offset, answer });
         let answer = asked.ok().and_then(|()| answered.blocking_recv().ok());
-        answer.unwrap_or_else(|| Err(Self::not_owned("seeking")))
-    }
-
-    fn not_owned(doing: &'static str) -> LogError {
-        LogError::Unavailable { doing, cause: "the partition is no longer owned".to_owned() }
+        answer.unwrap_or_else(|| Err(not_held("seeking in a partition")))
     }
 
     /// Has the owner thread do something and waits for its answer; `None` if it is gone.
@@ -243,10 +243,9 @@ impl KafkaLane {
 impl Lane for KafkaLane {
     async fn seek(&self, offset: Offset) -> Result<(), LogError> {
         let answer = self.ask(|answer| Job::Seek { offset, answer }).await;
-        answer.unwrap_or_else(|| Err(Self::not_owned("seeking")))
+        answer.unwrap_or_else(|| Err(not_held("seeking in a partition")))
     }
 
-    /// A dead lane waits for ever: the membership tells of its death.
     async fn next(&self, batch: &mut Batch, max: usize) -> Result<(), LogError> {
         let lane = &self.state;
         batch.clear(lane.partition);
@@ -269,7 +268,7 @@ impl Lane for KafkaLane {
 
     async fn end(&self) -> Result<Offset, LogError> {
         let answer = self.ask(Job::End).await;
-        answer.unwrap_or_else(|| Err(Self::not_owned("asking for the end of a partition")))
+        answer.unwrap_or_else(|| Err(not_held("asking for the end of a partition")))
     }
 
     /// While the broker is away this takes as long as the partition is held. A dropped call is carried out all the same.
@@ -289,6 +288,11 @@ impl Lane for KafkaLane {
         let answer = self.ask(|answer| Job::Commit { commit, answer }).await;
         answer.unwrap_or(Err(CommitError::NotOwner(self.state.partition)))
     }
+}
+
+/// Of a lane that is dead.
+fn not_held(doing: &'static str) -> LogError {
+    LogError::Unavailable { doing, cause: "it is not held any more".to_owned() }
 }
 
 /// Copies a message into the batch; answers the offset after it.

@@ -42,6 +42,8 @@ use settings::{Settings, create};
 
 /// How long a question may take.
 const REQUEST: Duration = Duration::from_secs(10);
+/// How long a sign of life may take: a probe waits for it.
+const HEALTH: Duration = Duration::from_secs(3);
 
 /// The log on Apache Kafka.
 pub(crate) struct KafkaLog {
@@ -129,7 +131,7 @@ impl EventLog for KafkaLog {
                 .fetch_metadata(Some(&name), REQUEST)
                 .map_err(|error| failed(DOING, topic, &error))?;
             match metadata.topics().first().map_or(0, |topic| topic.partitions().len()) {
-                0 => Err(LogError::Topic { topic: topic.name(), cause: "it is not there".to_owned() }),
+                0 => Err(LogError::Topic { topic: topic.name(), cause: "is not there".to_owned() }),
                 partitions => Ok(u32::try_from(partitions).unwrap_or(u32::MAX)),
             }
         })
@@ -139,7 +141,7 @@ impl EventLog for KafkaLog {
     async fn health(&self) -> Result<(), LogError> {
         const DOING: &str = "asking for a sign of life";
         let producer = self.appender.client();
-        blocking(DOING, move || match producer.client().fetch_metadata(None, REQUEST) {
+        blocking(DOING, move || match producer.client().fetch_metadata(None, HEALTH) {
             Ok(_) => Ok(()),
             Err(error) => Err(LogError::Unavailable { doing: DOING, cause: error.to_string() }),
         })
@@ -180,7 +182,7 @@ fn failed(doing: &'static str, topic: Topic, error: &KafkaError) -> LogError {
             | RDKafkaErrorCode::UnknownPartition,
         ) => LogError::Topic {
             topic: topic.name(),
-            cause: "it is not there, or has not that partition".to_owned(),
+            cause: "is not there, or has no such partition".to_owned(),
         },
         _ => LogError::Unavailable { doing, cause: error.to_string() },
     }

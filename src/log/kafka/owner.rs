@@ -294,7 +294,7 @@ impl Owner {
                 Some(Ok(())) | None => return Ok(()),
             }
         }
-        Err(seeking("the partition is no longer owned"))
+        Err(seeking("it is not held any more"))
     }
 
     fn end(&self) -> Result<Offset, LogError> {
@@ -330,7 +330,7 @@ impl Owner {
 }
 
 fn seeking(cause: impl std::fmt::Display) -> LogError {
-    LogError::Unavailable { doing: "seeking", cause: cause.to_string() }
+    LogError::Unavailable { doing: "seeking in a partition", cause: cause.to_string() }
 }
 
 fn is_passing(error: &KafkaError) -> bool {

@@ -1,17 +1,27 @@
 //! The contract on a real broker, and what only Kafka can do to us.
 
+mod broker;
+mod owners;
+mod topics;
+
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::producer::{BaseProducer, BaseRecord};
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 
 use super::context::LogContext;
 use super::settings::create_plain;
 use super::*;
 use crate::clock::Random;
+use crate::config::Secret;
 use crate::log::broker::Broker;
-use crate::log::contract::{UnderTest, contract_suite};
+use crate::log::contract::{
+    Member, UnderTest, at, contract_suite, in_time, new_group, offset, read_all, texts, to,
+};
+use crate::log::{CommitError, MemberEvent};
 
 /// A log of its own: topics under a prefix, on the broker that all tests of the process share.
 struct OnKafka {
@@ -19,29 +29,33 @@ struct OnKafka {
     prefix: String,
 }
 
-fn config(broker: &Broker) -> KafkaConfig {
-    KafkaConfig { brokers: broker.address(), properties: vec![] }
+/// A member that stopped is missed soon: the broker's own minimum.
+fn config(brokers: String) -> KafkaConfig {
+    let session = ("session.timeout.ms".to_owned(), Secret::new("6000".to_owned()));
+    KafkaConfig { brokers, properties: vec![session] }
 }
 
-fn connect(prefix: &str) -> Arc<KafkaLog> {
-    Arc::new(KafkaLog::connect_under(&config(Broker::shared()), prefix).unwrap())
+async fn shared_broker() -> String {
+    // Starting one takes seconds.
+    tokio::task::spawn_blocking(|| Broker::shared().address()).await.unwrap()
+}
+
+fn connect(brokers: &str, prefix: &str) -> Arc<KafkaLog> {
+    Arc::new(KafkaLog::connect_under(&config(brokers.to_owned()), prefix).unwrap())
 }
 
 fn specs() -> [TopicSpec; 3] {
-    Topic::ALL
-        .map(|topic| TopicSpec { partitions: if topic == Topic::Events { 2 } else { 1 }, ..topic.spec(true) })
+    Topic::ALL.map(|topic| {
+        let partitions = if topic == Topic::Events { 2 } else { 1 };
+        TopicSpec { partitions, ..topic.spec(false) }
+    })
 }
 
 #[async_trait]
 impl UnderTest for OnKafka {
     async fn fresh() -> Self {
         let prefix = format!("{}.", Random::hex::<6>());
-        let log = tokio::task::spawn_blocking({
-            let prefix = prefix.clone();
-            move || connect(&prefix)
-        })
-        .await
-        .unwrap();
+        let log = connect(&shared_broker().await, &prefix);
         log.migrate(&specs()).await.unwrap();
         Self { log, prefix }
     }
@@ -51,7 +65,9 @@ impl UnderTest for OnKafka {
     }
 
     async fn reopen(self) -> Self {
-        Self { log: connect(&self.prefix), prefix: self.prefix }
+        let Self { log, prefix } = self;
+        drop(log);
+        Self { log: connect(&shared_broker().await, &prefix), prefix }
     }
 
     async fn truncate(&self, topic: Topic, partition: PartitionId, offset: Offset) {
@@ -64,15 +80,50 @@ impl UnderTest for OnKafka {
     }
 }
 
-contract_suite!(OnKafka);
+mod contract {
+    use super::*;
+    contract_suite!(OnKafka);
+}
 
-#[test]
-fn a_broker_comes_back_where_it_was_killed() {
-    let mut broker = Broker::start();
-    let address = broker.address();
-    std::net::TcpStream::connect(&address).unwrap();
-    broker.kill();
-    std::net::TcpStream::connect(&address).unwrap_err();
-    broker.restart();
-    std::net::TcpStream::connect(&address).unwrap();
+impl OnKafka {
+    fn events(&self) -> String {
+        self.log.names.of(Topic::Events).into_owned()
+    }
+
+    /// A transactional producer that is not a lane's, with a transaction begun.
+    fn stranger(&self, id: &str, timeout_ms: u32) -> BaseProducer<LogContext> {
+        let mut client = self.log.settings.lane_producer(id);
+        client.set("transaction.timeout.ms", timeout_ms.to_string());
+        let producer: BaseProducer<LogContext> = create_plain(&client).unwrap();
+        producer.init_transactions(Duration::from_secs(30)).unwrap();
+        producer.begin_transaction().unwrap();
+        producer
+    }
+
+    fn send(&self, producer: &BaseProducer<LogContext>, partition: i32, value: &str) {
+        let topic = self.events();
+        producer.send(BaseRecord::<str, str>::to(&topic).partition(partition).payload(value)).unwrap();
+        producer.flush(Duration::from_secs(30)).unwrap();
+    }
+}
+
+/// What the membership says next of partition 0.
+async fn next_of_0(membership: &mut dyn Membership) -> MemberEvent {
+    loop {
+        let event = membership.next().await.unwrap();
+        match &event {
+            MemberEvent::Assigned(assigned) if assigned.partition != PartitionId(0) => {}
+            MemberEvent::Revoked { partition, .. } | MemberEvent::Lost { partition }
+                if *partition != PartitionId(0) => {}
+            _ => return event,
+        }
+    }
+}
+
+async fn assigned_0(membership: &mut dyn Membership) -> crate::log::Assigned {
+    match next_of_0(membership).await {
+        MemberEvent::Assigned(assigned) => assigned,
+        MemberEvent::Revoked { .. } => panic!("revoked"),
+        MemberEvent::Lost { .. } => panic!("lost"),
+    }
 }

@@ -1,0 +1,149 @@
+//! Topics that are not as they should be, and records that nobody of ours would write.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::process::{Command, Stdio};
+
+use rdkafka::admin::{NewTopic, ResourceSpecifier, TopicReplication};
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_with_the_producers_time_is_refused_until_it_is_set_right() {
+    in_time(async {
+        let prefix = format!("{}.", Random::hex::<6>());
+        let log = connect(&shared_broker().await, &prefix);
+        let name = log.names.of(Topic::Events).into_owned();
+        let admin: AdminClient<LogContext> = create_plain(&log.settings.asker()).unwrap();
+        let topic = NewTopic::new(&name, 2, TopicReplication::Fixed(1))
+            .set("message.timestamp.type", "CreateTime")
+            .set("max.message.bytes", "2000000");
+        admin.create_topics(&[topic], &AdminOptions::new()).await.unwrap();
+
+        let Err(refused) = log.join(&new_group(), Topic::Events).await else { panic!("joined") };
+        assert_eq!(
+            refused.to_string(),
+            "topic jwtrail.events: has message.timestamp.type CreateTime and must have LogAppendTime; \
+             run `jwtrail migrate`"
+        );
+        assert_eq!(
+            log.migrate(&specs()[..1]).await.unwrap(),
+            [format!("{name}: set message.timestamp.type=LogAppendTime")]
+        );
+        log.join(&new_group(), Topic::Events).await.unwrap();
+        // What the operator had set is kept.
+        let described =
+            admin.describe_configs(&[ResourceSpecifier::Topic(&name)], &AdminOptions::new()).await.unwrap();
+        let kept = described[0].as_ref().unwrap().get("max.message.bytes").unwrap().value.clone();
+        assert_eq!(kept.as_deref(), Some("2000000"));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_must_be_there() {
+    in_time(async {
+        let log = connect(&shared_broker().await, "absent.");
+        let Err(refused) = log.join(&new_group(), Topic::Events).await else { panic!("joined") };
+        assert_eq!(refused.to_string(), "topic jwtrail.events: is not there; run `jwtrail migrate`");
+        let refused = log.partitions(Topic::Events).await.unwrap_err();
+        assert_eq!(refused.code(), "topic_wrong");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_must_be_there() {
+    in_time(async {
+        let subject = OnKafka::fresh().await;
+        let refused = subject.log.append(Topic::Events, vec![to(2, "nowhere")]).await.unwrap_err();
+        assert_eq!(refused.code(), "topic_wrong", "{refused}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_of_other_programs_are_read_as_they_are() {
+    in_time(async {
+        let subject = OnKafka::fresh().await;
+        let (brokers, topic) = (shared_broker().await, subject.events());
+        let odd_header = OsStr::from_bytes(b"\xff\xfe=lost with its name");
+        let headers = [OsStr::new("-H"), odd_header, OsStr::new("-H"), OsStr::new("good=kept")];
+        // -Z: without a value, as compaction's tombstones are.
+        for (arguments, line) in [(&headers[..], "key:value\n"), (&[OsStr::new("-Z")], "key:\n")] {
+            let mut kcat = Command::new("kcat")
+                .args(["-P", "-q", "-b", &brokers, "-t", &topic, "-p", "0", "-K", ":"])
+                .args(arguments)
+                .stdin(Stdio::piped())
+                .spawn()
+                .expect("kcat runs: on Debian, apt-get install kcat");
+            let mut input = kcat.stdin.take().unwrap();
+            std::io::Write::write_all(&mut input, line.as_bytes()).unwrap();
+            drop(input);
+            assert!(kcat.wait().unwrap().success());
+        }
+
+        let mut member = Member::join(&*subject.log, &new_group(), Topic::Events).await;
+        let read = read_all(&*member.lane(0).await).await;
+        let headers = vec![("\u{fffd}".to_owned(), vec![]), ("good".to_owned(), b"kept".to_vec())];
+        assert_eq!(read[0].record.headers, headers);
+        assert_eq!(texts(&read), ["value", ""]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn aborted_transactions_are_holes_and_open_ones_are_the_end() {
+    in_time(async {
+        let subject = OnKafka::fresh().await;
+        subject.log.append(Topic::Events, vec![to(0, "a")]).await.unwrap();
+        let stranger = subject.stranger("stranger", 60_000);
+        subject.send(&stranger, 0, "never");
+        subject.send(&stranger, 0, "ever");
+        stranger.abort_transaction(Duration::from_secs(30)).unwrap();
+        let mut member = Member::join(&*subject.log, &new_group(), Topic::Events).await;
+        let lane = member.lane(0).await;
+        // a, never, ever, the marker.
+        assert_eq!(lane.end().await.unwrap(), offset(4));
+        assert_eq!(texts(&read_all(&*lane).await), ["a"]);
+
+        stranger.begin_transaction().unwrap();
+        subject.send(&stranger, 0, "hidden");
+        subject.log.append(Topic::Events, vec![to(0, "behind it")]).await.unwrap();
+        assert_eq!(lane.end().await.unwrap(), offset(4), "as far as it is decided");
+        stranger.commit_transaction(Duration::from_secs(30)).unwrap();
+        let mut batch = crate::log::Batch::default();
+        let mut read = Vec::new();
+        while read.len() < 2 {
+            lane.next(&mut batch, 10).await.unwrap();
+            read.extend(batch.iter().map(|record| String::from_utf8_lossy(record.value).into_owned()));
+        }
+        assert_eq!(read, ["hidden", "behind it"]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lane_below_the_start_of_the_log_begins_again_knowing_it() {
+    in_time(async {
+        let subject = OnKafka::fresh().await;
+        let records = (0..10).map(|n| to(0, &format!("{n}"))).collect();
+        subject.log.append(Topic::Events, records).await.unwrap();
+        let mut membership = subject.log.join(&new_group(), Topic::Events).await.unwrap();
+        let old = assigned_0(&mut *membership).await;
+        old.lane.commit(at(2), "below", vec![]).await.unwrap();
+        subject.truncate(Topic::Events, PartitionId(0), offset(5)).await;
+        old.lane.seek(offset(2)).await.unwrap();
+        let mut batch = crate::log::Batch::default();
+        let failed = old.lane.next(&mut batch, 10).await;
+        assert!(failed.is_err() && batch.is_empty(), "nothing is skipped in silence");
+
+        assert!(matches!(next_of_0(&mut *membership).await, MemberEvent::Lost { .. }));
+        let new = assigned_0(&mut *membership).await;
+        assert_eq!((new.start, new.end), (offset(5), offset(10)));
+        assert_eq!(new.commit.unwrap().resume_at, at(2));
+        assert_eq!(texts(&read_all(&*new.lane).await), ["5", "6", "7", "8", "9"]);
+        new.lane.commit(at(10), "on again", vec![]).await.unwrap();
+    })
+    .await;
+}
