@@ -45,6 +45,9 @@ pub(super) struct TakeOver {
     pub(super) keeper: Sender<Command>,
 }
 
+/// The lanes of what was taken over, and what their member is told.
+pub(super) type Owned = Vec<(Arc<KafkaLane>, Assigned)>;
+
 /// A lane and where it begins.
 struct Taken {
     lane: Arc<KafkaLane>,
@@ -60,7 +63,7 @@ impl TakeOver {
         partitions: &[i32],
         start: Start,
         events: &UnboundedSender<Result<MemberEvent, LogError>>,
-    ) -> Option<Vec<(Arc<KafkaLane>, Assigned)>> {
+    ) -> Option<Owned> {
         loop {
             match self.attempt(partitions, start) {
                 Ok(taken) => return taken,
@@ -76,11 +79,7 @@ impl TakeOver {
         }
     }
 
-    fn attempt(
-        &self,
-        partitions: &[i32],
-        start: Start,
-    ) -> Result<Option<Vec<(Arc<KafkaLane>, Assigned)>>, LogError> {
+    fn attempt(&self, partitions: &[i32], start: Start) -> Result<Option<Owned>, LogError> {
         let Some(lanes) = self.initialise(partitions)? else { return Ok(None) };
         let committed = self
             .consumer

@@ -14,10 +14,10 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use tokio::sync::mpsc;
 
-use super::assign::{Start, TakeOver};
+use super::assign::{Owned, Start, TakeOver};
 use super::context::{GroupContext, Rebalance};
 use super::lane::{KafkaLane, LaneState};
-use crate::log::{Assigned, LogError, MemberEvent, Membership, RevokeDone, Topic};
+use crate::log::{LogError, MemberEvent, Membership, RevokeDone, Topic};
 use crate::model::PartitionId;
 
 /// How long the keeper waits for the consumer when nothing is going on; short, because commands wait as long.
@@ -41,7 +41,7 @@ pub(super) enum Command {
         why: String,
     },
     /// Taking over has come to its end; `None` if the member leaves.
-    TakenOver(Option<Vec<(Arc<KafkaLane>, Assigned)>>),
+    TakenOver(Option<Owned>),
     Leave(SyncSender<()>),
 }
 
@@ -198,14 +198,14 @@ impl Keeper {
             }
             Err(KafkaError::MessageConsumptionFatal(code)) => self
                 .tell(Err(LogError::Broken { doing: "being a member of a group", cause: code.to_string() })),
-            Err(error) => match error.rdkafka_error_code() {
-                Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+            Err(error) => {
+                // The context has logged the others, and librdkafka goes on by itself.
+                let unknown = [RDKafkaErrorCode::UnknownTopicOrPartition, RDKafkaErrorCode::UnknownTopic];
+                if error.rdkafka_error_code().is_some_and(|code| unknown.contains(&code)) {
                     let cause = "is not there".to_owned();
                     self.tell(Err(LogError::Topic { topic: self.topic.name(), cause }));
                 }
-                // The context has logged it, and librdkafka goes on by itself.
-                _ => {}
-            },
+            }
         }
     }
 
@@ -243,7 +243,7 @@ impl Keeper {
         }
     }
 
-    fn taken_over(&mut self, taken: Option<Vec<(Arc<KafkaLane>, Assigned)>>) {
+    fn taken_over(&mut self, taken: Option<Owned>) {
         self.taking_over = false;
         for (lane, assigned) in taken.into_iter().flatten() {
             locked(&self.lanes).insert(assigned.partition, lane);
