@@ -13,6 +13,8 @@ pub(super) fn read(text: &[u8], at: usize) -> Option<(u8, usize)> {
 }
 
 fn nested(text: &[u8], at: usize, nesting: u8) -> Option<(u8, usize)> {
+    #[cfg(test)]
+    READ.set(READ.get() + 1);
     let mut byte = *text.get(at)?;
     let mut next = at + 1;
     if nesting == 0 {
@@ -45,4 +47,15 @@ fn hex(text: &[u8], at: usize, digits: u8, nesting: u8) -> Option<(u32, usize)> 
         next = after;
     }
     Some((value, next))
+}
+
+#[cfg(test)]
+thread_local! {
+    static READ: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+/// How often a character was read on this thread: the scan's work, for tests that bound it.
+#[cfg(test)]
+pub(super) fn characters_read() -> u64 {
+    READ.get()
 }

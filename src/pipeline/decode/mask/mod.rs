@@ -136,3 +136,6 @@ fn marker_at(text: &[u8]) -> Option<&str> {
     let marker = text.get(..MARKER_CHARS)?.strip_prefix(MARKER_START)?.strip_suffix(b"]")?;
     std::str::from_utf8(marker).ok().filter(|token_ref| is_ref(token_ref))
 }
+
+#[cfg(test)]
+mod tests;
