@@ -114,6 +114,7 @@ impl Lane for JournalLane {
 
     async fn next(&self, batch: &mut Batch, max: usize) -> Result<(), LogError> {
         const DOING: &str = "reading from the journal";
+        let max = max.max(1);
         batch.clear(self.partition.id);
         let (mut end, mut position) = (self.partition.subscribe(), self.position.subscribe());
         let mut held = self.held.clone();

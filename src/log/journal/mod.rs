@@ -62,7 +62,7 @@ impl Default for JournalOptions {
             limit_bytes: 10 << 30,
             segment_bytes: 64 << 20,
             // What the store still writes of its own accord: its journal files, and tables from memory.
-            reserve_bytes: 512 << 20,
+            reserve_bytes: 256 << 20,
         }
     }
 }

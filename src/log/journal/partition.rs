@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use fjall::Keyspace;
+use fjall::{Guard, Keyspace, KvPair};
 use tokio::sync::watch;
 
 use super::frame::{self, Frame};
-use super::store::broken;
+use super::store::{self, broken};
 use crate::log::{Batch, LogError, Topic};
 use crate::model::{Offset, PartitionId, UnixMs};
 
@@ -77,45 +77,32 @@ impl Partition {
         };
         let mut from = from.max(*start);
         if from >= until {
-            batch.set_position(self.offset(from)?);
+            batch.set_position(Offset::new(from).ok_or_else(|| self.missing(DOING, from))?);
             return Ok(());
         }
         let room = |batch: &Batch| batch.len() < max && batch.size_bytes() < BATCH_BYTES;
         let first = segments.partition_point(|(base, _)| *base <= from).saturating_sub(1);
         for (index, (_, keyspace)) in segments.iter().enumerate().skip(first) {
             let segment_end = segments.get(index + 1).map_or(until, |(base, _)| *base).min(until);
-            let mut entries = keyspace.range(frame::key(from)..frame::key(segment_end));
-            let mut entry =
-                entries.next().map(fjall::Guard::into_inner).transpose().map_err(|e| broken(DOING, e))?;
-            if entry.as_ref().is_none_or(|(key, _)| **key != frame::key(from)) && from < segment_end {
-                // `from` lies within a frame.
-                let within = keyspace.range(..frame::key(from)).next_back();
-                let (key, value) = within
-                    .ok_or_else(|| broken(DOING, format_args!("offset {from} is missing")))?
-                    .into_inner()
-                    .map_err(|error| broken(DOING, error))?;
-                let frame = Frame::parse(&key, &value).map_err(|error| broken(DOING, error))?;
-                frame.read(from, until, batch, room).map_err(|error| broken(DOING, error))?;
-                from = next_offset(batch, from);
-            }
-            while let Some((key, value)) = entry {
+            // `from` may lie within a frame.
+            let (holding, _) = self.entry(DOING, keyspace.range(..=frame::key(from)).next_back(), from)?;
+            for entry in keyspace.range(&*holding..&frame::key(segment_end)[..]) {
+                let (key, value) = self.entry(DOING, Some(entry), from)?;
+                let frame = self.frame(DOING, &key, &value)?;
+                if frame.first > from {
+                    return Err(self.missing(DOING, from));
+                }
+                frame.read(from, until, batch, room).map_err(|error| self.damaged(DOING, error))?;
+                from = batch.position().map_or(from, Offset::get);
                 if !room(batch) {
-                    break;
+                    return Ok(());
                 }
-                let frame = Frame::parse(&key, &value).map_err(|error| broken(DOING, error))?;
-                if frame.first != from {
-                    return Err(broken(DOING, format_args!("offset {from} is missing")));
-                }
-                frame.read(from, until, batch, room).map_err(|error| broken(DOING, error))?;
-                from = next_offset(batch, from);
-                entry =
-                    entries.next().map(fjall::Guard::into_inner).transpose().map_err(|e| broken(DOING, e))?;
             }
-            if from < segment_end || from >= until {
-                break;
+            if from >= until {
+                return Ok(());
             }
         }
-        Ok(())
+        Err(self.missing(DOING, from))
     }
 
     /// The first offset whose append time is at or after `time`; the end if there is none.
@@ -129,11 +116,8 @@ impl Partition {
             let at = low + (high - low) / 2;
             let holding = segments.partition_point(|(base, _)| *base <= at).saturating_sub(1);
             let entry = segments[holding].1.range(..=frame::key(at)).next_back();
-            let (key, value) = entry
-                .ok_or_else(|| broken(DOING, format_args!("offset {at} is missing")))?
-                .into_inner()
-                .map_err(|error| broken(DOING, error))?;
-            let frame = Frame::parse(&key, &value).map_err(|error| broken(DOING, error))?;
+            let (key, value) = self.entry(DOING, entry, at)?;
+            let frame = self.frame(DOING, &key, &value)?;
             if frame.append_time < time {
                 low = frame.end();
             } else {
@@ -143,9 +127,21 @@ impl Partition {
         Ok(low)
     }
 
-    fn offset(&self, offset: i64) -> Result<Offset, LogError> {
-        Offset::new(offset)
-            .ok_or_else(|| broken("counting offsets", format_args!("{offset} in {}", self.name())))
+    fn entry(&self, doing: &'static str, entry: Option<Guard>, offset: i64) -> Result<KvPair, LogError> {
+        let entry = entry.ok_or_else(|| self.missing(doing, offset))?;
+        entry.into_inner().map_err(|error| self.damaged(doing, store::text(&error)))
+    }
+
+    fn frame<'v>(&self, doing: &'static str, key: &[u8], value: &'v [u8]) -> Result<Frame<'v>, LogError> {
+        Frame::parse(key, value).map_err(|error| self.damaged(doing, error))
+    }
+
+    fn missing(&self, doing: &'static str, offset: i64) -> LogError {
+        self.damaged(doing, format_args!("offset {offset} is missing"))
+    }
+
+    fn damaged(&self, doing: &'static str, what: impl std::fmt::Display) -> LogError {
+        broken(doing, format_args!("{}: {what}", self.name()))
     }
 
     /// For errors and logs.
@@ -156,8 +152,4 @@ impl Partition {
 
 fn listed(segments: &[Segment]) -> Vec<(i64, Keyspace)> {
     segments.iter().map(|segment| (segment.base, segment.keyspace.clone())).collect()
-}
-
-fn next_offset(batch: &Batch, from: i64) -> i64 {
-    batch.position().map_or(from, Offset::get)
 }

@@ -17,9 +17,9 @@ use crate::model::{Offset, PartitionId, ResumeAt, UnixMs};
 pub(super) type CommitKey = (Topic, PartitionId, String);
 
 /// Written into the store's own journal file before they reach a segment's table.
-const MEMTABLE_BYTES: u64 = 16 << 20;
+const MEMTABLE_BYTES: u64 = 8 << 20;
 /// At most so much of the store's own journal files; replayed at a start.
-const WAL_BYTES: u64 = 256 << 20;
+const WAL_BYTES: u64 = 64 << 20;
 const CACHE_BYTES: u64 = 16 << 20;
 /// A frame is larger under load; small ones share a block.
 const BLOCK_BYTES: u32 = 32 << 10;
@@ -66,10 +66,11 @@ impl Store {
                     ),
                 });
             }
-            Err(error) => return Err(broken(DOING, format_args!("{}: {error}", dir.display()))),
+            Err(error) => return Err(broken(DOING, format_args!("{}: {}", dir.display(), text(&error)))),
         };
-        let meta =
-            db.keyspace("meta", KeyspaceCreateOptions::default).map_err(|error| broken(DOING, error))?;
+        let meta = db
+            .keyspace("meta", KeyspaceCreateOptions::default)
+            .map_err(|error| broken(DOING, text(&error)))?;
         let store = Self { db, meta };
         store.sync_keyspace_folder().map_err(|error| broken(DOING, error))?;
         let contents = store.contents().map_err(|cause| broken(DOING, cause))?;
@@ -80,13 +81,15 @@ impl Store {
         let mut segments = BTreeMap::<(Topic, PartitionId), Vec<Segment>>::new();
         for name in self.db.list_keyspace_names() {
             let Some((topic, partition, base)) = parse_segment_name(&name) else { continue };
-            let keyspace = self.db.keyspace(&name, segment_options).map_err(text)?;
-            let segment = Segment::open(base, keyspace).map_err(text)?;
+            let keyspace = self.db.keyspace(&name, segment_options).map_err(|error| text(&error))?;
+            let segment = Segment::open(base, keyspace).map_err(|error| format!("{name}: {error}"))?;
             segments.entry((topic, partition)).or_default().push(segment);
         }
         let mut topics = BTreeMap::new();
         for topic in Topic::ALL {
-            let Some(value) = self.meta.get(topic_key(topic)).map_err(text)? else { continue };
+            let Some(value) = self.meta.get(topic_key(topic)).map_err(|error| text(&error))? else {
+                continue;
+            };
             let Some((count, retention_ms)) = parse_topic(&value) else {
                 return Err(format!("what is kept about topic {} cannot be read", topic.name()));
             };
@@ -103,7 +106,7 @@ impl Store {
         }
         let mut commits = BTreeMap::new();
         for entry in self.meta.prefix(b"c") {
-            let (key, value) = entry.into_inner().map_err(text)?;
+            let (key, value) = entry.into_inner().map_err(|error| text(&error))?;
             let (Some(key), Some(commit)) = (parse_commit_key(&key), parse_commit(&value)) else {
                 return Err("a group's commit cannot be read".to_owned());
             };
@@ -134,8 +137,13 @@ impl Store {
     }
 }
 
-fn text(error: impl std::fmt::Display) -> String {
-    error.to_string()
+/// fjall prints its own errors as they are declared; what lies within says more.
+pub(super) fn text(error: &fjall::Error) -> String {
+    match error {
+        fjall::Error::Io(error) => error.to_string(),
+        fjall::Error::Storage(error) => error.to_string(),
+        other => other.to_string(),
+    }
 }
 
 /// Nothing may be missing between the segments of a partition: it was acknowledged once.
@@ -211,19 +219,17 @@ fn parse_commit(value: &[u8]) -> Option<Commit> {
 }
 
 impl Segment {
-    fn open(base: i64, keyspace: Keyspace) -> Result<Self, LogError> {
-        const DOING: &str = "opening a segment of the journal";
+    fn open(base: i64, keyspace: Keyspace) -> Result<Self, String> {
         let mut segment = Self { base, end: base, bytes: 0, first_time: None, last_time: None, keyspace };
-        let time = |frame: Frame<'_>| Some(frame.append_time);
         if let Some(entry) = segment.keyspace.first_key_value() {
-            let (key, value) = entry.into_inner().map_err(|error| broken(DOING, error))?;
-            segment.first_time =
-                Frame::parse(&key, &value).map(time).map_err(|error| broken(DOING, error))?;
+            let (key, value) = entry.into_inner().map_err(|error| text(&error))?;
+            let frame = Frame::parse(&key, &value).map_err(|error| error.to_string())?;
+            segment.first_time = Some(frame.append_time);
         }
         if let Some(entry) = segment.keyspace.last_key_value() {
-            let (key, value) = entry.into_inner().map_err(|error| broken(DOING, error))?;
-            let frame = Frame::parse(&key, &value).map_err(|error| broken(DOING, error))?;
-            segment.last_time = time(frame);
+            let (key, value) = entry.into_inner().map_err(|error| text(&error))?;
+            let frame = Frame::parse(&key, &value).map_err(|error| error.to_string())?;
+            segment.last_time = Some(frame.append_time);
             segment.end = frame.end();
             segment.bytes = frame.segment_bytes;
         }
@@ -231,7 +237,7 @@ impl Segment {
     }
 }
 
-/// Milliseconds of a retention; a topic that keeps its records for ever has none.
+/// Whether the last record is older than `retention_ms`; what has no record never is.
 pub(super) fn expired(last_time: Option<UnixMs>, retention_ms: u64, now: UnixMs) -> bool {
     last_time.is_some_and(|last| now.since_ms(last) > i64::try_from(retention_ms).unwrap_or(i64::MAX))
 }

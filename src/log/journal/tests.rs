@@ -298,6 +298,51 @@ async fn a_segment_that_is_missing_is_told_at_the_start() {
     assert!(error.to_string().contains("jwtrail.events/0: the records from 2 to 3 are gone"), "{error}");
 }
 
+/// A power loss may tear what was being written. The store's own file is cut at ever earlier places; what is found is
+/// always the beginning of what was there, and never half of a commit.
+#[tokio::test]
+async fn a_torn_end_is_cut_and_no_commit_is_half_there() {
+    const COMMITS: i64 = 40;
+    let dir = tempfile::tempdir().unwrap();
+    let options = JournalOptions { segment_bytes: 64 << 20, ..SMALL };
+    let reopen = || Journal::open(dir.path(), options, Clock::System).unwrap();
+    let journal = reopen();
+    journal.migrate(&specs()).await.unwrap();
+    let (member, assigned) = join(&journal, Topic::Events).await;
+    for number in 1..=COMMITS {
+        let value = [&number.to_be_bytes()[..], &[0xa5; 500]].concat();
+        let carried = vec![(Topic::Alerts, to(0, &value))];
+        assigned.lane.commit(ResumeAt::at(offset(number)), &number.to_string(), carried).await.unwrap();
+    }
+    drop((journal, member, assigned));
+
+    let file = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+    let file =
+        file.filter(|path| path.extension().is_some_and(|extension| extension == "jnl")).max().unwrap();
+    // The file is made larger than what is in it.
+    let mut length = std::fs::read(&file).unwrap().iter().rposition(|&byte| byte != 0).unwrap() as u64;
+    let mut before = COMMITS;
+    let mut lost = 0;
+    for cut in [0, 1, 7, 100, 400, 555, 601, 3000] {
+        length -= cut;
+        std::fs::File::options().write(true).open(&file).unwrap().set_len(length).unwrap();
+        let journal = reopen();
+        let (_member, assigned) = join(&journal, Topic::Events).await;
+        let commit = assigned.commit.unwrap();
+        let number = commit.resume_at.offset().get();
+        assert_eq!(commit.metadata, number.to_string());
+        assert!(number <= before, "{number} after {before}");
+        lost += i64::from(number < before);
+        before = number;
+        let (_outbox, assigned) = join(&journal, Topic::Alerts).await;
+        let read = read_all(&assigned, assigned.end).await;
+        let numbers: Vec<_> =
+            read.iter().map(|(.., value)| i64::from_be_bytes(value[..8].try_into().unwrap())).collect();
+        assert_eq!(numbers, (1..=number).collect::<Vec<_>>());
+    }
+    assert!(lost > 3 && before > 0, "the cuts reached commits: {lost}, {before}");
+}
+
 #[tokio::test]
 async fn an_interval_answers_before_the_sync_and_closing_syncs() {
     let dir = tempfile::tempdir().unwrap();

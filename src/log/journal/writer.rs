@@ -282,7 +282,7 @@ impl Writer {
             };
             // Only between two batches: a frame of this one must not land behind a segment that a crash leaves empty.
             if tail.open.is_none() && self.is_full(key.0, tail) {
-                self.roll(key).map_err(|error| self.break_with(DOING, error))?;
+                self.roll(key).map_err(|error| self.break_with(DOING, &error))?;
             }
         }
         Ok(())
@@ -346,7 +346,7 @@ impl Writer {
         // The store writes its own journal and syncs it before anything becomes visible to readers.
         batch.durability(Some(mode)).commit().map_err(|error| {
             self.break_with("writing to the journal", &error);
-            error.to_string()
+            store::text(&error)
         })
     }
 
@@ -377,12 +377,14 @@ impl Writer {
         }
     }
 
-    /// After a failed write or fsync nobody knows what is on the disk: no write is tried again, every lane ends.
-    fn break_with(&mut self, doing: &'static str, error: impl std::fmt::Display) -> LogError {
-        let error = broken(doing, error);
+    /// After a failed write or fsync nobody knows what is on the disk: no write is tried again, every lane and
+    /// membership ends.
+    fn break_with(&mut self, doing: &'static str, error: &fjall::Error) -> LogError {
+        let error = broken(doing, store::text(error));
         tracing::error!(error.code = error.code(), "{error}");
         let _ = self.handle.broken.set(error.to_string());
         self.groups.clear();
+        self.members.clear();
         error
     }
 
@@ -408,7 +410,7 @@ impl Writer {
         if self.handle.broken.get().is_none()
             && let Err(error) = self.store.db.persist(PersistMode::SyncData)
         {
-            self.break_with("syncing the journal", error);
+            self.break_with("syncing the journal", &error);
         }
     }
 
@@ -420,7 +422,7 @@ impl Writer {
         }
         self.retained_at = now;
         if let Err(error) = self.retain(now) {
-            self.break_with("dropping old segments of the journal", error);
+            self.break_with("dropping old segments of the journal", &error);
         }
         self.rolled = false;
     }
@@ -510,7 +512,7 @@ impl Writer {
             let segments = (0..spec.partitions)
                 .map(|id| self.store.create_segment(topic, PartitionId(id), 0).map(|segment| vec![segment]))
                 .collect::<Result<Vec<_>, _>>();
-            Some(segments.map_err(|error| self.break_with(DOING, error))?)
+            Some(segments.map_err(|error| self.break_with(DOING, &error))?)
         } else {
             None
         };
@@ -521,7 +523,7 @@ impl Writer {
             store::topic_key(topic),
             store::topic_value(spec.partitions, retention_ms),
         );
-        batch.commit().map_err(|error| self.break_with(DOING, error))?;
+        batch.commit().map_err(|error| self.break_with(DOING, &error))?;
         self.retention_ms.insert(topic, retention_ms);
         if let Some(partitions) = partitions {
             self.take_in(topic, retention_ms, partitions);

@@ -6,8 +6,9 @@ use std::process::{Command, Stdio};
 
 use super::*;
 
-/// Tells the child where its journal is.
+/// Tell the child where its journal is, and whether it syncs at all before the kill.
 const DIRECTORY: &str = "JWTRAIL_TEST_JOURNAL";
+const NO_SYNC: &str = "JWTRAIL_TEST_JOURNAL_NO_SYNC";
 const CHILD: &str = "log::journal::tests::kill::child";
 const ROUNDS: usize = 5;
 const LINES_A_ROUND: usize = 400;
@@ -21,7 +22,11 @@ async fn nothing_acknowledged_is_lost_by_kill_9() {
     // What the child was told is durable: values by partition and offset, and the last commit.
     let (mut acknowledged, mut committed) = (BTreeMap::new(), 0);
     for round in 0..ROUNDS {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        if round % 2 == 1 {
+            command.env(NO_SYNC, "");
+        }
+        let mut child = command
             .args([CHILD, "--exact", "--ignored", "--nocapture", "--test-threads=1"])
             .env(DIRECTORY, dir.path())
             .stdout(Stdio::piped())
@@ -92,7 +97,13 @@ async fn check(dir: &TempDir, acknowledged: &BTreeMap<(u32, i64), String>, commi
 async fn child() {
     #[expect(clippy::disallowed_methods, reason = "how the test speaks to itself")]
     let Some(dir) = std::env::var_os(DIRECTORY) else { return };
-    let journal = Journal::open(Path::new(&dir), OPTIONS, Clock::System).unwrap();
+    #[expect(clippy::disallowed_methods, reason = "as above")]
+    let fsync = match std::env::var_os(NO_SYNC) {
+        None => FsyncPolicy::Always,
+        Some(_) => FsyncPolicy::Interval(Duration::from_secs(3600)),
+    };
+    let options = JournalOptions { fsync, ..OPTIONS };
+    let journal = Journal::open(Path::new(&dir), options, Clock::System).unwrap();
     journal.migrate(&specs()).await.unwrap();
     let lifecycle = Lifecycle::new(Duration::from_secs(60));
     for partition in 0..4 {
