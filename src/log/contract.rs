@@ -286,11 +286,7 @@ pub(crate) async fn two_members_share_and_the_one_that_stays_gets_all<L: UnderTe
     let mut first = Member::join(&*log, &group, Topic::Events).await;
     first.until_held(all).await;
     let mut second = Member::join(&*log, &group, Topic::Events).await;
-    both_until(&mut first, &mut second, |first, second| {
-        !second.held.is_empty() && first.held.len() + second.held.len() == all as usize
-    })
-    .await;
-    assert!(first.held.len().abs_diff(second.held.len()) <= 1, "shared evenly");
+    both_until(&mut first, &mut second, |first, second| shared_evenly(first, second, all)).await;
     assert!(first.held.keys().all(|partition| !second.held.contains_key(partition)), "each has one owner");
 
     drop(second);
@@ -672,6 +668,12 @@ pub(crate) async fn both_until(
     }
 }
 
+/// Everything has one owner, and neither has two more than the other.
+fn shared_evenly(first: &Member, second: &Member, all: u32) -> bool {
+    let (first, second) = (first.held.len(), second.held.len());
+    first + second == all as usize && first.abs_diff(second) <= 1
+}
+
 /// Two members, and a partition that went from the first to the second; with the lane that the first had on it.
 async fn hand_over(log: &dyn EventLog, group: &str) -> (Member, Member, PartitionId, Arc<dyn Lane>) {
     let all = log.partitions(Topic::Events).await.unwrap();
@@ -680,10 +682,7 @@ async fn hand_over(log: &dyn EventLog, group: &str) -> (Member, Member, Partitio
     let lanes: BTreeMap<_, _> =
         first.held.iter().map(|(&partition, assigned)| (partition, assigned.lane.clone())).collect();
     let mut second = Member::join(log, group, Topic::Events).await;
-    both_until(&mut first, &mut second, |first, second| {
-        !second.held.is_empty() && first.held.len() + second.held.len() == all as usize
-    })
-    .await;
+    both_until(&mut first, &mut second, |first, second| shared_evenly(first, second, all)).await;
     let partition = *second.held.keys().next().unwrap();
     (first, second, partition, lanes[&partition].clone())
 }

@@ -90,10 +90,6 @@ impl FrameBuilder {
         Some(at)
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
     /// `segment_bytes` counts what the segment holds before this frame.
     pub(super) fn finish(mut self, append_time: UnixMs, segment_bytes: u64) -> Vec<u8> {
         let total = segment_bytes + self.bytes.len() as u64;

@@ -170,15 +170,15 @@ async fn start_after_ten_days(commit: Option<i64>) -> i64 {
         }
     }
     // A write anywhere makes the writer look.
-    now.fetch_add(1, Ordering::Relaxed);
+    now.fetch_add(DAY_MS / 2, Ordering::Relaxed);
     journal.append(Topic::Alerts, vec![to(0, b"a")]).await.unwrap();
     join(&journal, Topic::Events).await.1.start.get()
 }
 
 #[tokio::test]
 async fn retention_takes_whole_segments_by_age_but_not_what_a_group_has_not_committed() {
-    // Now is the end of the tenth day: the records of days 0 and 1 are over seven days old.
-    assert_eq!(start_after_ten_days(None).await, 20);
+    // Now is noon of day 9: the records of days 0, 1 and 2 are over seven days old.
+    assert_eq!(start_after_ten_days(None).await, 30);
     assert_eq!(start_after_ten_days(Some(10)).await, 10);
     assert_eq!(start_after_ten_days(Some(9)).await, 0);
 }

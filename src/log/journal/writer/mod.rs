@@ -1,33 +1,30 @@
 //! The one thread that changes the journal. It takes commands in order: writes are gathered into one atomic batch and one
 //! fsync; joining, leaving and letting go happen between two batches, so that no commit overlaps a hand-over.
 
+mod duties;
+mod members;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use fjall::PersistMode;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use super::frame::{self, Chunk, FrameBuilder};
-use super::groups::{Epoch, Group, MemberId, Step};
+use super::groups::{Epoch, Group, MemberId};
 use super::handle::Handle;
-use super::lane::{JournalLane, Release};
 use super::partition::{Partition, Segment};
 use super::space::Space;
-use super::store::{self, CommitKey, Contents, Store, broken, expired};
-use super::{FsyncPolicy, JournalOptions, retention};
+use super::store::{self, CommitKey, Contents, Store, broken};
+use super::{FsyncPolicy, JournalOptions};
 use crate::clock::Clock;
-use crate::log::{
-    Assigned, Cleanup, Commit, CommitError, LogError, MemberEvent, RevokeDone, Topic, TopicSpec,
-};
-use crate::model::{Offset, PartitionId, UnixMs};
+use crate::log::{Commit, CommitError, LogError, MemberEvent, Topic, TopicSpec};
+use crate::model::{PartitionId, UnixMs};
 
 /// One batch holds at most so many bytes of records (and one more write).
 const BATCH_BYTES: usize = 4 << 20;
-/// How often old segments are looked for.
-const RETENTION_EVERY: Duration = Duration::from_secs(60);
-
 pub(super) enum Command {
     Append(Append),
     Commit(CommitWrite),
@@ -198,8 +195,6 @@ impl Writer {
         }
     }
 
-    // ---- writing --------------------------------------------------------------------------------------------------
-
     /// Gathers `first` and the writes that wait behind it into one batch. Returns the command that ended the gathering.
     fn write(&mut self, first: Command, commands: &Receiver<Command>) -> Option<Command> {
         let mut batch = self.store.db.batch();
@@ -288,28 +283,6 @@ impl Writer {
         Ok(())
     }
 
-    fn is_full(&self, topic: Topic, tail: &Tail) -> bool {
-        let Some(active) = tail.segments.last() else { return true };
-        // A slow topic rolls by age, so that retention, which takes whole segments, is at most an eighth late.
-        let age = self.retention_ms.get(&topic).map_or(u64::MAX, |retention_ms| retention_ms / 8);
-        active.bytes >= self.options.segment_bytes || expired(active.first_time, age, self.clock.now())
-    }
-
-    /// Begins a new segment at the partition's end. Everything before it is made durable first: a power loss must not
-    /// leave a gap below a segment.
-    fn roll(&mut self, (topic, id): (Topic, PartitionId)) -> Result<(), fjall::Error> {
-        if self.dirty_since.take().is_some() {
-            self.store.db.persist(PersistMode::SyncData)?;
-        }
-        if let Some(tail) = self.tails.get_mut(&(topic, id)) {
-            let segment = self.store.create_segment(topic, id, tail.next)?;
-            tail.segments.push(segment);
-            tail.shared.set_segments(&tail.segments);
-            self.rolled = true;
-        }
-        Ok(())
-    }
-
     /// Gives the chunks their offsets, and the frames they fill to the batch.
     fn place(&mut self, chunks: &[Chunk], now: UnixMs, batch: &mut fjall::OwnedWriteBatch) -> Vec<i64> {
         let mut offsets = Vec::with_capacity(chunks.len());
@@ -386,225 +359,6 @@ impl Writer {
         self.groups.clear();
         self.members.clear();
         error
-    }
-
-    // ---- duties ---------------------------------------------------------------------------------------------------
-
-    fn until_next_duty(&self) -> Duration {
-        match (self.options.fsync, self.dirty_since) {
-            (FsyncPolicy::Interval(interval), Some(since)) => interval.saturating_sub(since.elapsed()),
-            _ => RETENTION_EVERY,
-        }
-    }
-
-    fn sync_if_due(&mut self) {
-        if let (FsyncPolicy::Interval(interval), Some(since)) = (self.options.fsync, self.dirty_since)
-            && since.elapsed() >= interval
-        {
-            self.dirty_since = None;
-            self.sync();
-        }
-    }
-
-    fn sync(&mut self) {
-        if self.handle.broken.get().is_none()
-            && let Err(error) = self.store.db.persist(PersistMode::SyncData)
-        {
-            self.break_with("syncing the journal", &error);
-        }
-    }
-
-    fn retain_if_due(&mut self) {
-        let now = self.clock.now();
-        let due = now.since_ms(self.retained_at) >= RETENTION_EVERY.as_millis() as i64;
-        if !(due || self.rolled) || self.handle.broken.get().is_some() {
-            return;
-        }
-        self.retained_at = now;
-        if let Err(error) = self.retain(now) {
-            self.break_with("dropping old segments of the journal", &error);
-        }
-        self.rolled = false;
-    }
-
-    fn retain(&mut self, now: UnixMs) -> Result<(), fjall::Error> {
-        // A partition that nobody writes to any more would keep its newest segment for ever.
-        let idle = self.tails.iter().filter(|(key, tail)| {
-            let active = tail.segments.last();
-            active.is_some_and(|active| expired(active.last_time, self.retention_of(key.0), now))
-        });
-        let idle: Vec<_> = idle.map(|(&key, _)| key).collect();
-        for key in idle {
-            self.roll(key)?;
-        }
-        let kept = self.tails.iter().map(|(&key, tail)| (key, self.kept(key, tail))).collect();
-        for (key, drop) in retention::plan(&kept, self.options.limit_bytes, now) {
-            let Some(tail) = self.tails.get_mut(&key) else { continue };
-            let dropped: Vec<_> = tail.segments.drain(..drop.segments).collect();
-            // First nobody new reads them, then they go.
-            tail.shared.set_segments(&tail.segments);
-            let start = tail.shared.start();
-            if drop.truncates {
-                tracing::error!(
-                    log.partition = tail.shared.name(),
-                    log.start = start,
-                    "log_truncated: the journal's disk limit took records that not every group had committed"
-                );
-            }
-            for segment in dropped {
-                self.store.db.delete_keyspace(segment.keyspace)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn retention_of(&self, topic: Topic) -> u64 {
-        self.retention_ms.get(&topic).copied().unwrap_or(u64::MAX)
-    }
-
-    fn kept(&self, (topic, id): (Topic, PartitionId), tail: &Tail) -> retention::Kept {
-        let first = (topic, id, String::new());
-        let commits = self.commits.range(first..).take_while(|((t, p, _), _)| (*t, *p) == (topic, id));
-        let (active, sealed) =
-            tail.segments.split_last().map_or((None, &[][..]), |(last, rest)| (Some(last), rest));
-        retention::Kept {
-            retention_ms: self.retention_of(topic),
-            floor: commits.map(|(_, commit)| commit.resume_at.offset().get()).min(),
-            sealed: sealed
-                .iter()
-                .map(|segment| retention::Sealed {
-                    end: segment.end,
-                    bytes: segment.bytes,
-                    last_time: segment.last_time,
-                })
-                .collect(),
-            active_bytes: active.map_or(0, |segment| segment.bytes),
-        }
-    }
-
-    // ---- topics ---------------------------------------------------------------------------------------------------
-
-    /// Says what was done, if anything.
-    fn migrate(&mut self, spec: &TopicSpec) -> Result<Option<String>, LogError> {
-        const DOING: &str = "creating a topic in the journal";
-        let topic = spec.topic;
-        let wrong = |cause: String| LogError::Topic { topic: topic.name(), cause };
-        let Cleanup::Delete { after } = spec.cleanup else {
-            return Err(wrong("the journal keeps no compacted topics".to_owned()));
-        };
-        if let Some(cause) = self.handle.broken.get() {
-            return Err(broken(DOING, cause));
-        }
-        let retention_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-        let there = self.handle.topics.load().get(&topic).map(Vec::len);
-        let done = match there {
-            Some(there) if there != spec.partitions as usize => {
-                return Err(wrong(format!(
-                    "has {there} partitions and is to have {}; that never changes in place",
-                    spec.partitions
-                )));
-            }
-            Some(_) if self.retention_of(topic) == retention_ms => return Ok(None),
-            Some(_) => format!("{}: retention set to {after:?}", topic.name()),
-            None => format!("{}: created with {} partitions", topic.name(), spec.partitions),
-        };
-        let partitions = if there.is_none() {
-            let segments = (0..spec.partitions)
-                .map(|id| self.store.create_segment(topic, PartitionId(id), 0).map(|segment| vec![segment]))
-                .collect::<Result<Vec<_>, _>>();
-            Some(segments.map_err(|error| self.break_with(DOING, &error))?)
-        } else {
-            None
-        };
-        // Last, so that a topic that is recorded has all its partitions.
-        let mut batch = self.store.db.batch().durability(Some(PersistMode::SyncData));
-        batch.insert(
-            &self.store.meta,
-            store::topic_key(topic),
-            store::topic_value(spec.partitions, retention_ms),
-        );
-        batch.commit().map_err(|error| self.break_with(DOING, &error))?;
-        self.retention_ms.insert(topic, retention_ms);
-        if let Some(partitions) = partitions {
-            self.take_in(topic, retention_ms, partitions);
-        }
-        Ok(Some(done))
-    }
-
-    // ---- groups ---------------------------------------------------------------------------------------------------
-
-    fn join(&mut self, group: String, topic: Topic, answer: oneshot::Sender<Result<Joined, LogError>>) {
-        if let Some(cause) = self.handle.broken.get() {
-            let _ = answer.send(Err(broken("joining a group", cause)));
-            return;
-        }
-        let Some(partitions) = self.handle.topics.load().get(&topic).map(Vec::len) else {
-            let _ = answer.send(Err(no_such_topic(topic)));
-            return;
-        };
-        let key: GroupKey = (group.into(), topic);
-        let (sender, events) = mpsc::unbounded_channel();
-        let member = self.count();
-        // If nobody takes the answer, its drop leaves the group again.
-        self.members.insert(member, sender);
-        let joined = Joined { group: key.clone(), member, events };
-        let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
-        self.groups.entry(key.clone()).or_insert_with(|| Group::new(partitions));
-        self.change_group(&key, |group| group.join(member));
-        if let Err(Ok(joined)) = answer.send(Ok(joined)) {
-            self.members.remove(&joined.member);
-            self.change_group(&key, |group| group.leave(joined.member));
-        }
-    }
-
-    /// Makes a change, then whatever brings the group nearer to an even share.
-    fn change_group(&mut self, key: &GroupKey, change: impl FnOnce(&mut Group<watch::Sender<()>>)) {
-        let Some(group) = self.groups.get_mut(key) else { return };
-        change(group);
-        let steps = group.balance();
-        if group.is_empty() {
-            self.groups.remove(key);
-            return;
-        }
-        for step in steps {
-            match step {
-                Step::Grant(partition, member) => self.grant(key, partition, member),
-                Step::Revoke(partition, member, epoch) => {
-                    let release = Release::new(&self.handle, key.clone(), partition, epoch);
-                    self.tell(member, MemberEvent::Revoked { partition, done: RevokeDone::new(release) });
-                }
-            }
-        }
-    }
-
-    fn grant(&mut self, key: &GroupKey, partition: PartitionId, member: MemberId) {
-        let epoch = self.count();
-        let Some(tail) = self.tails.get(&(key.1, partition)) else { return };
-        let commit = self.commits.get(&(key.1, partition, key.0.to_string())).cloned();
-        let (start, end) = (tail.shared.start(), tail.shared.end());
-        let position = commit.as_ref().map_or(start, |commit| commit.resume_at.offset().get()).max(start);
-        let (guard, held) = watch::channel(());
-        let lane = JournalLane::new(tail.shared.clone(), key.clone(), epoch, position, held, &self.handle);
-        let (Some(start), Some(end)) = (Offset::new(start), Offset::new(end)) else { return };
-        if let Some(group) = self.groups.get_mut(key) {
-            group.grant(partition, member, epoch, guard);
-        }
-        self.tell(
-            member,
-            MemberEvent::Assigned(Assigned { partition, commit, start, end, lane: Arc::new(lane) }),
-        );
-    }
-
-    fn tell(&self, member: MemberId, event: MemberEvent) {
-        if let Some(events) = self.members.get(&member) {
-            // A member that is gone has its `Leave` under way.
-            let _ = events.send(event);
-        }
-    }
-
-    fn count(&mut self) -> u64 {
-        self.counter += 1;
-        self.counter
     }
 }
 
