@@ -76,7 +76,7 @@ pub(super) struct Match<'m> {
     /// Event time of the record that is walked.
     pub(super) time: UnixMs,
     pub(super) token_ref: Option<&'m str>,
-    /// The events that bear witness, earlier first.
+    /// The events that bear witness: first the deciding pair, the earlier before the later.
     pub(super) witnesses: &'m [Witness],
 }
 

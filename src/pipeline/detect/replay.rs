@@ -253,7 +253,7 @@ impl Token {
             ends[0] = (&here.site, here.first);
         }
         ends.sort_by_key(|(_, seen)| seen.time);
-        let witnesses = [Witness::of(&ends[0].1), Witness::of(&ends[1].1)];
+        let witnesses = [&ends[0].1, &ends[1].1, &used.seen].map(Witness::of);
         let template = used.matched(RuleId::TokenReplay, key, &witnesses);
         let matched = Match {
             window_start: self.phase.start(window),

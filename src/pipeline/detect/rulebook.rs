@@ -130,21 +130,21 @@ impl IssuerRules {
         let by_preset = match self.preset {
             Some(IssuerPreset::Keycloak) => {
                 sub.starts_with("service-account-")
-                    || unknown_claim(event, "preferred_username")
+                    || unknown_claim(event, "token/preferred_username")
                         .is_some_and(|name| name.starts_with("service-account-"))
             }
             Some(IssuerPreset::Auth0) => sub.ends_with("@clients"),
-            Some(IssuerPreset::Entra) => unknown_claim(event, "idtyp") == Some("app"),
-            Some(IssuerPreset::Okta) => unknown_claim(event, "cid") == Some(sub),
+            Some(IssuerPreset::Entra) => unknown_claim(event, "token/idtyp") == Some("app"),
+            Some(IssuerPreset::Okta) => unknown_claim(event, "token/cid") == Some(sub),
             None => false,
         };
         by_preset || self.clients_match.as_deref().is_some_and(|pattern| matches(pattern, sub))
     }
 }
 
-/// A claim that the event's schema does not know but the gateway sent: kept among the unknown members.
-fn unknown_claim<'e>(event: &'e Event<'_>, name: &str) -> Option<&'e str> {
-    event.extra.as_ref()?.0.get("token")?.get(name)?.as_str()
+/// A claim that the event's schema does not know but the gateway sent: kept among the unknown members under its path.
+fn unknown_claim<'e>(event: &'e Event<'_>, path: &str) -> Option<&'e str> {
+    event.extra.as_ref()?.0.get(path)?.as_str()
 }
 
 /// Whether `text` matches `pattern`, in which `*` stands for any run of characters.

@@ -342,7 +342,7 @@ impl Journey {
     }
 
     fn report(&self, used: &Use<'_>, key: &[&str], phase: Phase, cases: &mut Cases) {
-        let witnesses = [&self.from, &self.to].map(|(_, seen)| Witness::of(seen));
+        let witnesses = [&self.from.1, &self.to.1, &used.seen].map(Witness::of);
         let window_start = phase.start(self.window);
         let (severity, confidence) = self.rank();
         let template = used.matched(RuleId::ImpossibleTravel, key, &witnesses);

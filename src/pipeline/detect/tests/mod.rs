@@ -5,3 +5,9 @@ mod story;
 mod travel;
 
 mod replay;
+
+mod leak;
+
+mod cases;
+
+mod property;

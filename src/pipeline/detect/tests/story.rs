@@ -6,7 +6,8 @@
 //!
 //! Times are of the event; it arrives a second later, or at `arrives+30h`, and never before the line above it. Words:
 //! `device=NAME` (`-`: unknown), `token= family= sid= client= tenant= iss= gateway= zone= verdict= ip= asn= kind= label=
-//! radius= ja4= exp=`, and the bare `rejected`, `clamped`, `unconfirmed`, `proved`, `guessed` (the place's radius is not
+//! radius= ja4= exp= idtyp= cid=
+//! preferred_username= leak=OWNER:FIELD`, and the bare `rejected`, `clamped`, `unconfirmed`, `proved`, `guessed` (the place's radius is not
 //! its own), `nowhere` (no place).
 
 use std::borrow::Cow;
@@ -15,10 +16,12 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::config::{Backend, ClientBackends, Egress, Issuer, IssuerPreset};
 use crate::log::Batch;
 use crate::model::{
-    Case, CaseUpdate, ClaimedToken, Confirmation, Event, Flag, Flags, GatewayVerdict, Kind, Leak, Location,
-    Network, NetworkKind, Offset, PartitionId, Place, Proof, Request, RuleId, Source, UnixMs, Verdict, Zone,
+    Case, CaseUpdate, ClaimedToken, Confirmation, Event, Extra, Flag, Flags, GatewayVerdict, Kind, Leak,
+    LeakOwner, Location, Network, NetworkKind, Offset, PartitionId, Place, Proof, Request, RuleId, Source,
+    UnixMs, Verdict, Zone,
 };
 use crate::pipeline::decode::Decoded;
 use crate::pipeline::detect::{Assessed, Detector, Rulebook};
@@ -52,6 +55,8 @@ pub(super) struct Line {
     pub(super) proved: bool,
     pub(super) flags: Flags,
     pub(super) leaks: Vec<Leak>,
+    /// Claims that the schema does not know.
+    pub(super) claims: Vec<(String, String)>,
     pub(super) id: Uuid,
 }
 
@@ -114,6 +119,7 @@ impl Line {
             proved: false,
             flags: Flags::default(),
             leaks: Vec::new(),
+            claims: Vec::new(),
             id: Uuid::nil(),
         }
     }
@@ -167,6 +173,17 @@ impl Line {
             "kind" => self.location.network.kind = NetworkKind::parse(value).unwrap(),
             "label" => self.location.network.label = Some(Arc::from(value)),
             "radius" => place(&|place| place.accuracy_km = value.parse().unwrap(), &mut self.location),
+            "leak" => {
+                let (owner, field) = value.split_once(':').unwrap();
+                let owner = match owner {
+                    "client" => LeakOwner::Client,
+                    "token" => LeakOwner::Token,
+                    "gateway" => LeakOwner::Gateway,
+                    _ => panic!("no owner {owner}"),
+                };
+                self.leaks.push(Leak { field: field.to_owned(), owner, token_ref: "leaked-ref".to_owned() });
+            }
+            "idtyp" | "cid" | "preferred_username" => self.claims.push((format!("token/{name}"), text)),
             "exp" => self.exp = Some((T0 + span_ms(value)) / 1_000),
             _ => panic!("no word {word}"),
         }
@@ -212,7 +229,9 @@ impl Line {
             retry: false,
             heartbeat: None,
             ledger_mark: None,
-            extra: None,
+            extra: (!self.claims.is_empty()).then(|| {
+                Extra(self.claims.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect())
+            }),
         };
         let decoded = Decoded { event, flags: self.flags, leaks: self.leaks.clone(), origin: None };
         let checked = Checked { decoded, verdict: Verdict::Token(self.verdict), proof: Proof::None };
@@ -345,4 +364,40 @@ pub(super) fn outcome(story: &str, rule: &str, rules: &Rulebook) -> String {
         .map(|ruling| ruling.why.to_string())
         .collect();
     silent.join("\n")
+}
+
+/// What the stories with declarations declare, for tenant `acme`.
+pub(super) fn rulebook() -> Rulebook {
+    let tenant = || "acme".parse().unwrap();
+    let issuer = |iss: &str, space: Option<&str>, preset, clients_match: Option<&str>| Issuer {
+        iss: iss.to_owned(),
+        tenant: tenant(),
+        jwks: None,
+        subject_space: space.map(str::to_owned),
+        preset,
+        clients_match: clients_match.map(str::to_owned),
+        max_lifetime: None,
+    };
+    let nets = |nets: &[&str]| nets.iter().map(|net| net.parse().unwrap()).collect();
+    Rulebook::new(
+        &[ClientBackends {
+            id: "shop".to_owned(),
+            tenant: tenant(),
+            backends: vec![Backend::Cidr("203.0.113.0/25".parse().unwrap()), Backend::Asn(64510)],
+        }],
+        &[Egress {
+            tenant: tenant(),
+            label: "head office".to_owned(),
+            cidrs: nets(&["198.51.100.128/25", "203.0.113.128/25"]),
+        }],
+        &[
+            issuer("https://keycloak.example", None, Some(IssuerPreset::Keycloak), None),
+            issuer("https://auth0.example", None, Some(IssuerPreset::Auth0), None),
+            issuer("https://entra.example", None, Some(IssuerPreset::Entra), None),
+            issuer("https://okta.example", None, Some(IssuerPreset::Okta), None),
+            issuer("https://own.example", None, None, Some("svc-*")),
+            issuer("https://eu.example", Some("staff"), None, None),
+            issuer("https://us.example", Some("staff"), None, None),
+        ],
+    )
 }
