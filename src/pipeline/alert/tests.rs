@@ -1,1 +1,310 @@
+//! Who is told, when, and in what words; and that real alerts keep to their schema.
 
+use std::net::IpAddr;
+
+use expect_test::{Expect, expect, expect_file};
+use serde_json::Value;
+
+use super::*;
+use crate::config::Suppression;
+use crate::log::Topic;
+use crate::model::{LogId, PartitionId};
+use crate::model::{RuleId, UnixMs};
+use crate::pipeline::detect::tests::story::{self, T0};
+use crate::pipeline::detect::{Detector, Rulebook};
+
+/// Everything that a story leaves under a policy.
+fn alerted(story: &str, policy: &Policy) -> (Vec<Finding>, Vec<Alert>) {
+    let log = LogId::try_from("0123456789abcdef0123456789abcdef".to_owned()).unwrap();
+    let origin = Origin { log, topic: Topic::Events, partition: PartitionId(2) };
+    let (mut findings, mut alerts) = (Vec::new(), Vec::new());
+    let lines = story::lines(story);
+    story::walk_into(&mut Detector::default(), &Rulebook::default(), &lines, |assessed| {
+        let left = alert(assessed, policy, &origin);
+        findings.extend(left.findings);
+        alerts.extend(left.alerts);
+    });
+    (findings, alerts)
+}
+
+/// One line a step of `impossible_travel`, then what its last revision says.
+fn check(story: &str, policy: &Policy, expected: Expect) {
+    let travel = |rule: RuleId| rule == RuleId::ImpossibleTravel;
+    let (findings, alerts) = alerted(story, policy);
+    let mut told: Vec<String> = alerts
+        .iter()
+        .filter(|alert| travel(alert.data.finding.case.rule))
+        .map(|alert| {
+            let case = &alert.data.finding.case;
+            assert_eq!(alert.webhook_id(), format!("{}_{}", case.finding_id, case.severity));
+            format!("{} {} by record {}", alert.step, case.severity, case.revision)
+        })
+        .collect();
+    if let Some(last) = findings.iter().rev().find(|finding| travel(finding.case.rule)) {
+        let why = last.not_alerted.map_or("", NotAlerted::as_str);
+        told.push(format!("alert: {} {why} {}", last.is_alert, last.suppressed_by).trim_end().to_owned());
+    }
+    expected.assert_eq(&told.join("\n"));
+}
+
+fn suppression(change: impl FnOnce(&mut Suppression)) -> Policy {
+    let mut suppression = Suppression {
+        name: "carol: known journeys".to_owned(),
+        rule: RuleId::ImpossibleTravel,
+        tenant: None,
+        sub: None,
+        client_id: None,
+        gateway: None,
+        cidr: None,
+        author: "carol".to_owned(),
+        reason: "known journeys".to_owned(),
+        expires: UnixMs::new(T0 + 24 * 3_600_000),
+    };
+    change(&mut suppression);
+    Policy::new(&[suppression])
+}
+
+const HIGH: &str = "t+0m  alice paris
+                    t+40m alice tokyo device=Safari";
+
+#[test]
+fn opened_once_and_raised_when_high_is_first_reached() {
+    check(
+        HIGH,
+        &Policy::default(),
+        expect![[r#"
+        jwtrail.alert.opened high by record 1
+        alert: true"#]],
+    );
+    check(
+        "t+0m  alice paris
+         t+20m alice tokyo kind=vpn
+         t+40m alice tokyo
+         t+50m alice tokyo
+         t+60m alice tokyo device=Safari
+         t+70m alice tokyo device=Safari",
+        &Policy::default(),
+        expect![[r#"
+            jwtrail.alert.opened medium by record 2
+            jwtrail.alert.raised high by record 4
+            alert: true"#]],
+    );
+}
+
+#[test]
+fn what_is_too_weak_is_a_finding_with_its_reason() {
+    check(
+        "t+0m alice paris\nt+20m alice tokyo kind=vpn",
+        &Policy::default(),
+        expect!["alert: false severity"],
+    );
+}
+
+#[test]
+fn closing_a_case_tells_nobody() {
+    check(
+        &format!("{HIGH}\nt+40h bob paris"),
+        &Policy::default(),
+        expect![[r#"
+        jwtrail.alert.opened high by record 1
+        alert: true"#]],
+    );
+}
+
+#[test]
+fn all_that_a_suppression_names_must_fit() {
+    let cidr = |text: &str| Some(text.parse().unwrap());
+    for (policy, expected) in [
+        (suppression(|_| ()), expect!["alert: false suppressed carol: known journeys"]),
+        (
+            suppression(|it| it.sub = Some("alice".to_owned())),
+            expect!["alert: false suppressed carol: known journeys"],
+        ),
+        (
+            suppression(|it| it.sub = Some("bob".to_owned())),
+            expect![[r#"
+            jwtrail.alert.opened high by record 1
+            alert: true"#]],
+        ),
+        (
+            suppression(|it| it.tenant = Some("acme".parse().unwrap())),
+            expect!["alert: false suppressed carol: known journeys"],
+        ),
+        (
+            suppression(|it| it.tenant = Some("other".parse().unwrap())),
+            expect![[r#"
+            jwtrail.alert.opened high by record 1
+            alert: true"#]],
+        ),
+        (
+            suppression(|it| it.client_id = Some("cli".to_owned())),
+            expect![[r#"
+            jwtrail.alert.opened high by record 1
+            alert: true"#]],
+        ),
+        (
+            suppression(|it| it.gateway = Some("edge-1".to_owned())),
+            expect!["alert: false suppressed carol: known journeys"],
+        ),
+        (
+            suppression(|it| it.cidr = cidr("198.51.100.0/24")),
+            expect!["alert: false suppressed carol: known journeys"],
+        ),
+        (
+            suppression(|it| it.cidr = cidr("203.0.113.0/24")),
+            expect![[r#"
+            jwtrail.alert.opened high by record 1
+            alert: true"#]],
+        ),
+        (
+            suppression(|it| it.rule = RuleId::TokenReplay),
+            expect![[r#"
+            jwtrail.alert.opened high by record 1
+            alert: true"#]],
+        ),
+        (
+            suppression(|it| it.expires = UnixMs::new(T0 + 40 * 60_000)),
+            expect![[r#"
+            jwtrail.alert.opened high by record 1
+            alert: true"#]],
+        ),
+    ] {
+        check(HIGH, &policy, expected);
+    }
+}
+
+#[test]
+fn a_case_that_outlives_its_suppression_opens() {
+    let policy = suppression(|it| it.expires = UnixMs::new(T0 + 3_600_000));
+    check(
+        &format!("{HIGH}\nt+50m alice paris\nt+70m alice paris"),
+        &policy,
+        expect![[r#"
+        jwtrail.alert.opened high by record 3
+        alert: true"#]],
+    );
+}
+
+#[test]
+fn a_stronger_pair_elsewhere_is_not_muted_with_the_first() {
+    let policy = suppression(|it| it.cidr = Some("203.0.113.0/24".parse().unwrap()));
+    check(
+        "t+0m  alice paris
+         t+40m alice newyork
+         t+80m alice tokyo device=Safari",
+        &policy,
+        expect![[r#"
+            jwtrail.alert.opened high by record 2
+            alert: true"#]],
+    );
+}
+
+#[test]
+fn the_block_on_the_terminal_says_it_all() {
+    let (_, alerts) = alerted(HIGH, &Policy::default());
+    let blocks: Vec<String> = alerts.iter().map(text_block).collect();
+    expect![[r#"
+        HIGH  impossible_travel  acme/alice
+          from 00:00:00 Paris, FR ±20 km  192.0.2.7  AS64496 Paris Net (access)  Chrome on Windows
+          to   00:40:00 Tokyo, JP ±20 km  198.51.100.7  AS64497 Tokyo Net (access)  Safari
+          what Paris, FR to Tokyo, JP: 9712 km (9672 km after both radii) in 41 min, which needs 9.7 h; one session at both ends, another device
+          why high, confidence high: one session at both ends, on two devices
+          more jwtrail explain 173e0826-6fc4-8322-9696-6275ee953af3
+
+        HIGH  token_replay  acme/alice
+          from 00:00:00 Paris, FR ±20 km  192.0.2.7  AS64496 Paris Net (access)  Chrome on Windows
+          to   00:40:00 Tokyo, JP ±20 km  198.51.100.7  AS64497 Tokyo Net (access)  Safari
+          what Paris, FR (Paris Net), then Tokyo, JP (Tokyo Net): other device, other country
+          why high, confidence medium: another device elsewhere
+          more jwtrail explain 4f82fbe4-5514-8155-948a-86345239bb5c
+    "#]].assert_eq(&blocks.join("\n"));
+}
+
+#[test]
+fn names_from_tokens_reach_neither_the_terminal_nor_the_query_raw() {
+    let mut lines = story::lines(HIGH);
+    for line in &mut lines {
+        line.sub = "al'ice\\\u{1b}[31m\n".to_owned();
+    }
+    let log = LogId::try_from("0".repeat(32)).unwrap();
+    let origin = Origin { log, topic: Topic::Events, partition: PartitionId(0) };
+    let mut alerts = Vec::new();
+    story::walk_into(&mut Detector::default(), &Rulebook::default(), &lines, |assessed| {
+        alerts.extend(alert(assessed, &Policy::default(), &origin).alerts);
+    });
+    for alert in &alerts {
+        assert!(!text_block(alert).contains('\u{1b}'));
+        assert!(alert.data.query.contains(r"sub = 'al\'ice\\"), "{}", alert.data.query);
+        assert!(!alert.data.query.contains('\n'));
+    }
+    assert_eq!(alerts.len(), 2);
+}
+
+fn validator() -> jsonschema::Validator {
+    let schema: Value = serde_json::from_str(include_str!("../../../schemas/alerts/alert.v1.json")).unwrap();
+    jsonschema::validator_for(&schema).unwrap()
+}
+
+#[track_caller]
+fn assert_valid(alert: &Value) {
+    let faults: Vec<String> = validator()
+        .iter_errors(alert)
+        .map(|fault| format!("{} at {}", fault, fault.instance_path()))
+        .collect();
+    assert!(faults.is_empty(), "{faults:#?}\n{alert:#}");
+}
+
+#[test]
+fn every_rules_alert_keeps_to_the_schema_and_is_read_back_as_written() {
+    let stories = [
+        HIGH,
+        "t+0m alice paris leak=token:/token/kid",
+        "t+0m alice paris\nt+1m alice tokyo\nt+2m alice newyork\nt+3m alice berlin\nt+4m alice madrid",
+        "t+0m alice paris nowhere kind=hosting\nt+5m alice tokyo device=- kind=access\nt+6m alice paris nowhere kind=hosting",
+    ];
+    let mut rules = std::collections::BTreeSet::new();
+    for story in stories {
+        for alert in alerted(story, &Policy::default()).1 {
+            rules.insert(alert.data.finding.case.rule);
+            let written = serde_json::to_value(&alert).unwrap();
+            assert_valid(&written);
+            assert_eq!(serde_json::from_value::<Alert>(written).unwrap(), alert);
+        }
+    }
+    let can_alert = RuleId::ALL.iter().copied().filter(|rule| *rule != RuleId::TokenInRequest);
+    assert_eq!(rules, can_alert.collect());
+}
+
+#[test]
+fn the_example_is_a_real_alert() {
+    let (_, alerts) =
+        alerted("t+0m alice paris family=f1\nt+40m alice tokyo device=Safari family=f1", &Policy::default());
+    let written = serde_json::to_string_pretty(&alerts[0]).unwrap() + "\n";
+    expect_file!["../../../schemas/alerts/alert.v1.example.json"].assert_eq(&written);
+    assert_valid(&serde_json::from_str(&written).unwrap());
+}
+
+#[test]
+fn the_schema_refuses_what_is_no_alert() {
+    let (_, alerts) = alerted(HIGH, &Policy::default());
+    let good = serde_json::to_value(&alerts[0]).unwrap();
+    for (pointer, bad) in [
+        ("/type", Value::from("jwtrail.alert.closed")),
+        ("/data/severity", Value::from("dire")),
+        ("/data/is_alert", Value::from(false)),
+        ("/data/finding_id", Value::from("1")),
+        ("/data/ips", Value::from("192.0.2.7")),
+        ("/data/query", Value::Null),
+    ] {
+        let mut alert = good.clone();
+        *alert.pointer_mut(pointer).unwrap() = bad;
+        assert!(!validator().is_valid(&alert), "{pointer}");
+    }
+}
+
+#[test]
+fn addresses_are_written_as_people_write_them() {
+    let (_, alerts) = alerted(HIGH, &Policy::default());
+    let ips = &alerts[0].data.finding.case.ips;
+    assert_eq!(ips, &["192.0.2.7".parse::<IpAddr>().unwrap(), "198.51.100.7".parse().unwrap()]);
+}

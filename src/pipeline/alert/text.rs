@@ -16,7 +16,6 @@ pub(crate) fn text_block(alert: &Alert) -> String {
     };
     let severity = case.severity.as_str().to_uppercase();
     line(&mut text, &format!("{severity}{step}  {}  {}/{}", case.rule, case.tenant, clean(whom(alert))));
-    line(&mut text, &format!("  {}", clean(&case.title)));
     for (label, end) in [("from", case.evidence.get("from")), ("to  ", case.evidence.get("to"))] {
         if let Some(end) = end {
             line(&mut text, &format!("  {label} {}", clean(&end_line(end))));

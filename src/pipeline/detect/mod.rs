@@ -26,7 +26,7 @@ mod evidence;
 mod words;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use super::enrich::Enriched;
 use crate::log::Record;

@@ -1,6 +1,6 @@
 //! The rules, told as stories. A line is one use: when, who, where, then what differs from the usual.
 
-mod story;
+pub(in crate::pipeline) mod story;
 
 mod travel;
 

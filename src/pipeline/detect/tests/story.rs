@@ -29,35 +29,35 @@ use crate::pipeline::enrich::{Device, Enriched};
 use crate::pipeline::verify::Checked;
 
 /// 2026-11-23T00:00:00Z.
-pub(super) const T0: i64 = 1_795_392_000_000;
+pub(in crate::pipeline) const T0: i64 = 1_795_392_000_000;
 
 /// One use, as an owner of all its parts.
 #[derive(Clone, Debug)]
-pub(super) struct Line {
-    pub(super) time_ms: i64,
-    pub(super) arrives_ms: i64,
-    pub(super) sub: String,
-    pub(super) tenant: String,
-    pub(super) iss: String,
-    pub(super) gateway: String,
-    pub(super) client_id: String,
-    pub(super) token: Option<String>,
-    pub(super) family: Option<String>,
-    pub(super) sid: Option<String>,
-    pub(super) exp: Option<i64>,
-    pub(super) zone: Zone,
-    pub(super) kind: Kind,
-    pub(super) verdict: GatewayVerdict,
-    pub(super) ip: IpAddr,
-    pub(super) location: Location,
-    pub(super) device: Option<String>,
-    pub(super) ja4: Option<String>,
-    pub(super) proved: bool,
-    pub(super) flags: Flags,
-    pub(super) leaks: Vec<Leak>,
+pub(in crate::pipeline) struct Line {
+    pub(in crate::pipeline) time_ms: i64,
+    pub(in crate::pipeline) arrives_ms: i64,
+    pub(in crate::pipeline) sub: String,
+    pub(in crate::pipeline) tenant: String,
+    pub(in crate::pipeline) iss: String,
+    pub(in crate::pipeline) gateway: String,
+    pub(in crate::pipeline) client_id: String,
+    pub(in crate::pipeline) token: Option<String>,
+    pub(in crate::pipeline) family: Option<String>,
+    pub(in crate::pipeline) sid: Option<String>,
+    pub(in crate::pipeline) exp: Option<i64>,
+    pub(in crate::pipeline) zone: Zone,
+    pub(in crate::pipeline) kind: Kind,
+    pub(in crate::pipeline) verdict: GatewayVerdict,
+    pub(in crate::pipeline) ip: IpAddr,
+    pub(in crate::pipeline) location: Location,
+    pub(in crate::pipeline) device: Option<String>,
+    pub(in crate::pipeline) ja4: Option<String>,
+    pub(in crate::pipeline) proved: bool,
+    pub(in crate::pipeline) flags: Flags,
+    pub(in crate::pipeline) leaks: Vec<Leak>,
     /// Claims that the schema does not know.
-    pub(super) claims: Vec<(String, String)>,
-    pub(super) id: Uuid,
+    pub(in crate::pipeline) claims: Vec<(String, String)>,
+    pub(in crate::pipeline) id: Uuid,
 }
 
 /// Where the stories play: city, country, latitude, longitude, address, ASN.
@@ -74,7 +74,7 @@ const PLACES: &[(&str, &str, f64, f64, &str, u32)] = &[
 ];
 
 /// The location of a city of the stories, and the address there.
-pub(super) fn city(name: &str) -> (Location, IpAddr) {
+pub(in crate::pipeline) fn city(name: &str) -> (Location, IpAddr) {
     let known = PLACES.iter().enumerate().find(|(_, place)| place.0.eq_ignore_ascii_case(name));
     let (index, &(city, country, lat, lon, ip, asn)) = known.unwrap_or_else(|| panic!("no city {name}"));
     let place = Place {
@@ -95,7 +95,7 @@ pub(super) fn city(name: &str) -> (Location, IpAddr) {
 
 impl Line {
     /// A use of alice's by default: Chrome on Windows, one token, one gateway.
-    pub(super) fn new(time_ms: i64, sub: &str, place: &str) -> Self {
+    pub(in crate::pipeline) fn new(time_ms: i64, sub: &str, place: &str) -> Self {
         let (location, ip) = city(place);
         Self {
             time_ms,
@@ -256,7 +256,7 @@ fn span_ms(text: &str) -> i64 {
 }
 
 /// The lines of a story, each with an id by its place.
-pub(super) fn lines(story: &str) -> Vec<Line> {
+pub(in crate::pipeline) fn lines(story: &str) -> Vec<Line> {
     let mut arrived = i64::MIN;
     story
         .lines()
@@ -274,7 +274,7 @@ pub(super) fn lines(story: &str) -> Vec<Line> {
 }
 
 /// Walks lines through a detector as they lie, in batches of `cut`.
-pub(super) fn walk(
+pub(in crate::pipeline) fn walk(
     detector: &mut Detector,
     rules: &Rulebook,
     lines: &[Line],
@@ -283,20 +283,41 @@ pub(super) fn walk(
 ) {
     let mut offset = 0;
     for lines in lines.chunks(cut) {
-        let mut batch = Batch::default();
-        batch.clear(PartitionId(0));
-        for line in lines {
-            batch.push(Offset::new(offset).unwrap(), UnixMs::new(line.arrives_ms), None, b"", []);
-            offset += 1;
-        }
-        for (line, record) in lines.iter().zip(batch.iter()) {
-            each(&detector.detect(line.enriched(), &record, rules));
-        }
+        offset = walk_batch(detector, rules, lines, offset, |assessed| each(&assessed));
     }
 }
 
+/// Walks lines as one batch, and gives away what each leaves.
+pub(in crate::pipeline) fn walk_into(
+    detector: &mut Detector,
+    rules: &Rulebook,
+    lines: &[Line],
+    each: impl FnMut(Assessed<'_>),
+) {
+    walk_batch(detector, rules, lines, 0, each);
+}
+
+fn walk_batch(
+    detector: &mut Detector,
+    rules: &Rulebook,
+    lines: &[Line],
+    mut offset: i64,
+    mut each: impl FnMut(Assessed<'_>),
+) -> i64 {
+    let mut batch = Batch::default();
+    batch.clear(PartitionId(0));
+    for line in lines {
+        batch.push(Offset::new(offset).unwrap(), UnixMs::new(line.arrives_ms), None, b"", []);
+        offset += 1;
+    }
+    for (line, record) in lines.iter().zip(batch.iter()) {
+        each(detector.detect(line.enriched(), &record, rules));
+    }
+    offset
+}
+
 /// Every revision, in order.
-pub(super) fn revisions(lines: &[Line], rules: &Rulebook) -> Vec<CaseUpdate> {
+pub(in crate::pipeline) fn revisions(lines: &[Line], rules: &Rulebook) -> Vec<CaseUpdate> {
     let mut updates = Vec::new();
     walk(&mut Detector::default(), rules, lines, 16, |assessed| {
         updates.extend(assessed.cases.iter().cloned())
@@ -305,7 +326,7 @@ pub(super) fn revisions(lines: &[Line], rules: &Rulebook) -> Vec<CaseUpdate> {
 }
 
 /// The cases as they stood at last, in the order in which they opened.
-pub(super) fn cases(lines: &[Line], rules: &Rulebook) -> Vec<Case> {
+pub(in crate::pipeline) fn cases(lines: &[Line], rules: &Rulebook) -> Vec<Case> {
     let mut cases: Vec<Case> = Vec::new();
     for CaseUpdate { case, .. } in revisions(lines, rules) {
         match cases.iter_mut().find(|known| known.finding_id == case.finding_id) {
@@ -317,7 +338,7 @@ pub(super) fn cases(lines: &[Line], rules: &Rulebook) -> Vec<Case> {
 }
 
 /// One line a case: `impossible_travel alice medium/high 9712 km in 40 min, needs 8.9 h`.
-pub(super) fn tell(case: &Case) -> String {
+pub(in crate::pipeline) fn tell(case: &Case) -> String {
     let number = |name: &str| case.evidence[name].as_f64().unwrap_or_default();
     let yes = |name: &str| case.evidence[name] == true;
     let detail = match case.rule {
@@ -349,7 +370,7 @@ pub(super) fn tell(case: &Case) -> String {
 }
 
 /// What a story comes to, for rules of which the name begins with `rule`: its cases, or why the last line is silent.
-pub(super) fn outcome(story: &str, rule: &str, rules: &Rulebook) -> String {
+pub(in crate::pipeline) fn outcome(story: &str, rule: &str, rules: &Rulebook) -> String {
     let lines = lines(story);
     let told: Vec<String> =
         cases(&lines, rules).iter().filter(|case| case.rule.as_str().starts_with(rule)).map(tell).collect();
@@ -367,7 +388,7 @@ pub(super) fn outcome(story: &str, rule: &str, rules: &Rulebook) -> String {
 }
 
 /// What the stories with declarations declare, for tenant `acme`.
-pub(super) fn rulebook() -> Rulebook {
+pub(in crate::pipeline) fn rulebook() -> Rulebook {
     let tenant = || "acme".parse().unwrap();
     let issuer = |iss: &str, space: Option<&str>, preset, clients_match: Option<&str>| Issuer {
         iss: iss.to_owned(),
