@@ -266,7 +266,7 @@ fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 }
 
 fn show_with_unit(amount: u64, units: &[(&str, u64)]) -> String {
-    let fits = |(_, factor): &&(&str, u64)| amount > 0 && amount % factor == 0;
+    let fits = |(_, factor): &&(&str, u64)| amount > 0 && amount.is_multiple_of(*factor);
     let (unit, factor) = units.iter().find(fits).or(units.last()).copied().unwrap_or(("", 1));
     quoted(&format!("{}{unit}", amount / factor))
 }

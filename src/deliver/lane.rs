@@ -67,7 +67,7 @@ impl Lane {
         assigned: Assigned,
         stop: watch::Receiver<bool>,
     ) -> Result<Self, LaneError> {
-        let (mut progress, found) = Progress::read(&assigned);
+        let (mut progress, found) = Progress::of(assigned.commit.as_ref(), assigned.start, assigned.end);
         let (destination, partition) = (courier.name(), assigned.partition);
         match found {
             Found::Ours => {}
@@ -126,8 +126,7 @@ impl Lane {
     async fn walk(&mut self) -> Result<(), LaneError> {
         let mut stop = self.stop.clone();
         loop {
-            let until = self.start_jobs();
-            self.settle().await?;
+            let until = self.start_jobs().await?;
             tokio::select! {
                 // Answers before records: each frees a place and may be committed.
                 biased;
@@ -152,15 +151,18 @@ impl Lane {
         }
     }
 
-    /// Starts what may be started; says when there may be more.
-    fn start_jobs(&mut self) -> Option<Instant> {
+    /// Starts what may be started, after what has ended is written down; says when there may be more.
+    async fn start_jobs(&mut self) -> Result<Option<Instant>, LaneError> {
         loop {
+            self.settle().await?;
             match self.queue.next(Instant::now(), self.courier.clock().now()) {
                 Next::Start(job) => {
                     let courier = Arc::clone(&self.courier);
                     self.jobs.spawn(async move { (job.offset, deliver(&courier, &job).await) });
                 }
-                Next::Wait(until) => return until,
+                Next::Wait(until) if !self.queue.is_changed() => return Ok(until),
+                // Something was given up: that is written down, too.
+                Next::Wait(_) => {}
             }
         }
     }
@@ -192,8 +194,9 @@ impl Lane {
             self.note(&left);
         }
         self.gauge.show(self.queue.pending());
-        if self.queue.take_changed() {
+        if self.queue.is_changed() {
             self.commit(self.queue.progress()).await?;
+            self.queue.set_committed();
         }
         Ok(())
     }

@@ -77,11 +77,16 @@ pub(crate) fn run(deliver: Deliver, lifecycle: &Lifecycle) -> Result<(), Deliver
         deliver;
     let rows = Arc::new(Rows::new(rows));
     let courier = |Destination { name, kind }: Destination| {
+        let mut pace = pace;
         let teller = match kind {
             DestinationKind::Webhook { url, secrets, allow_private } => {
                 Teller::Webhook(Webhook::new(&name, url, &secrets, allow_private, timeouts, clock.clone())?)
             }
-            DestinationKind::File { path } => Teller::File(Lines::new(path)),
+            DestinationKind::File { path } => {
+                // Lines in the order of the outbox.
+                pace.at_once = 1;
+                Teller::File(Lines::new(path))
+            }
         };
         Ok(Arc::new(Courier {
             condition: readiness.condition(format!("destination {name}")),

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::runs::Runs;
-use crate::log::{Assigned, Commit};
+use crate::log::Commit;
 use crate::model::{LogId, Offset, ResumeAt};
 
 /// What a commit says.
@@ -56,8 +56,8 @@ pub(super) enum Found {
 }
 
 impl Progress {
-    /// Reads what the group has committed for a partition.
-    pub(super) fn read(assigned: &Assigned) -> (Self, Found) {
+    /// Reads what the group has committed for a partition that now holds `[start, end)`.
+    pub(super) fn of(commit: Option<&Commit>, start: Offset, end: Offset) -> (Self, Found) {
         let begin = |resume_at| Self {
             log: LogId::draw(),
             resume_at,
@@ -65,23 +65,23 @@ impl Progress {
             told: Runs::default(),
             given_up: Runs::default(),
         };
-        let Some(Commit { resume_at, metadata }) = &assigned.commit else {
-            return (begin(assigned.start), Found::Nothing);
+        let Some(Commit { resume_at, metadata }) = commit else {
+            return (begin(start), Found::Nothing);
         };
         let resume_at = resume_at.offset();
         let (mut progress, found) = match Self::parse(resume_at, metadata) {
             Some(progress) => (progress, Found::Ours),
             None => (begin(resume_at), Found::Reset),
         };
-        if progress.known_end() > assigned.end {
-            return (begin(assigned.start), Found::OtherLog);
+        if progress.known_end() > end {
+            return (begin(start), Found::OtherLog);
         }
-        if progress.resume_at >= assigned.start {
+        if progress.resume_at >= start {
             return (progress, found);
         }
-        progress.resume_at = assigned.start;
+        progress.resume_at = start;
         for runs in [&mut progress.done, &mut progress.told, &mut progress.given_up] {
-            runs.forget_below(assigned.start);
+            runs.forget_below(start);
         }
         (progress, Found::Truncated)
     }
@@ -140,5 +140,85 @@ fn fitting(runs: &mut Runs, bytes: usize, forget: fn(&mut Runs)) -> String {
             return text;
         }
         forget(runs);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(offset: i64) -> Offset {
+        Offset::new(offset).unwrap()
+    }
+
+    fn runs(ranges: &[(i64, i64)]) -> Runs {
+        let mut runs = Runs::default();
+        ranges.iter().for_each(|&(first, end)| runs.add(at(first), at(end)));
+        runs
+    }
+
+    /// Up to 10, and of what follows 12, 13 and 20.
+    fn committed() -> Progress {
+        Progress {
+            log: LogId::draw(),
+            resume_at: at(10),
+            done: runs(&[(12, 14), (20, 21)]),
+            told: runs(&[(15, 16)]),
+            given_up: runs(&[(4, 6), (12, 13)]),
+        }
+    }
+
+    fn commit(progress: Progress) -> Commit {
+        let (resume_at, metadata) = progress.write();
+        Commit { resume_at, metadata }
+    }
+
+    #[test]
+    fn what_is_committed_is_read_again() {
+        let progress = committed();
+        let read = Progress::of(Some(&commit(progress.clone())), at(0), at(30));
+        assert_eq!(read, (progress, Found::Ours));
+    }
+
+    #[test]
+    fn another_log_and_lost_records_are_noticed() {
+        let commit = commit(committed());
+        let check = |start: i64, end: i64, found: Found, resume_at: i64, done: &Runs| {
+            let (progress, really) = Progress::of(Some(&commit), at(start), at(end));
+            assert_eq!((really, progress.resume_at.get(), &progress.done), (found, resume_at, done));
+        };
+        check(0, 21, Found::Ours, 10, &committed().done);
+        // Shorter than what was done of it: recreated.
+        check(0, 20, Found::OtherLog, 0, &runs(&[]));
+        check(0, 5, Found::OtherLog, 0, &runs(&[]));
+        // The oldest went before they were told.
+        check(13, 30, Found::Truncated, 13, &runs(&[(13, 14), (20, 21)]));
+        let reset = Commit { resume_at: ResumeAt::at(at(7)), metadata: String::new() };
+        let (progress, found) = Progress::of(Some(&reset), at(0), at(30));
+        assert_eq!((found, progress.resume_at, progress.done), (Found::Reset, at(7), runs(&[])));
+        let (progress, found) = Progress::of(None, at(3), at(30));
+        assert_eq!((found, progress.resume_at), (Found::Nothing, at(3)));
+    }
+
+    #[test]
+    fn a_retry_takes_back_what_was_given_up_and_nothing_else() {
+        let mut progress = committed();
+        progress.retry_given_up();
+        let open: Vec<i64> = (0..22).filter(|&offset| !progress.is_done(at(offset))).collect();
+        assert_eq!(open, [4, 5, 10, 11, 12, 14, 15, 16, 17, 18, 19, 21]);
+        assert!(progress.given_up.is_empty());
+    }
+
+    #[test]
+    fn whatever_there_is_fits_into_a_commit() {
+        let mut progress = committed();
+        for runs in [&mut progress.done, &mut progress.told, &mut progress.given_up] {
+            (0..3_000).for_each(|run| runs.add_one(at(100_000 + 1_000 * run)));
+        }
+        let (_, metadata) = progress.clone().write();
+        assert!(metadata.len() <= crate::log::METADATA_BYTES_MAX, "{} bytes", metadata.len());
+        let (read, found) = Progress::of(Some(&commit(progress.clone())), at(0), at(i64::MAX));
+        assert_eq!(found, Found::Ours);
+        assert!(!read.done.is_empty() && progress.done.minus(&read.done) != progress.done);
     }
 }

@@ -391,9 +391,14 @@ impl Queue {
         std::mem::take(&mut self.left)
     }
 
-    /// Whether there is something new to commit, asked once.
-    pub(super) fn take_changed(&mut self) -> bool {
-        std::mem::take(&mut self.changed)
+    /// Whether there is something new to commit.
+    pub(super) const fn is_changed(&self) -> bool {
+        self.changed
+    }
+
+    /// What `progress` says is committed.
+    pub(super) const fn set_committed(&mut self) {
+        self.changed = false;
     }
 
     /// What was read, is not pending, and lies above the lowest that is.
@@ -439,3 +444,6 @@ fn id_of(alert: &Pending) -> String {
 fn longer(pause: Duration, retry_after: Option<Duration>) -> Duration {
     retry_after.map_or(pause, |asked| pause.max(asked.min(RETRY_AFTER_CAP)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -188,21 +188,12 @@ pub(super) fn webhook_to(name: &str, url: &str) -> Destination {
     Destination { name: name.to_owned(), kind }
 }
 
-/// A webhook that may reach public addresses alone.
-pub(super) fn guarded(name: &str, url: &str) -> Destination {
-    let mut destination = webhook_to(name, url);
-    if let DestinationKind::Webhook { allow_private, .. } = &mut destination.kind {
-        *allow_private = false;
-    }
-    destination
-}
-
 pub(super) fn file(name: &str, path: &Path) -> Destination {
     Destination { name: name.to_owned(), kind: DestinationKind::File { path: path.to_owned() } }
 }
 
 /// An alert of finding `number`.
-pub(super) fn alert(number: u32, severity: &str) -> String {
+pub(in crate::deliver) fn alert(number: u32, severity: &str) -> String {
     let time = "2026-11-23T10:15:00.000Z";
     let alert = serde_json::json!({
         "type": "jwtrail.alert.opened", "timestamp": time,

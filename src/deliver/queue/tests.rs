@@ -1,0 +1,325 @@
+//! A queue against a model: a receiver that counts, an outbox, and a process that may end at any time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::deliver::tests::alert_with_id;
+use crate::log::{Assigned, Batch, Commit, METADATA_BYTES_MAX};
+use crate::model::PartitionId;
+
+/// What may happen.
+#[derive(Clone, Debug)]
+enum Op {
+    Append {
+        finding: u8,
+        severity: Severity,
+    },
+    Read(u8),
+    /// Starts one delivery, if there is one.
+    Start,
+    /// One of those under way is answered.
+    Answer {
+        which: u8,
+        answer: Answered,
+        stored: bool,
+    },
+    AdvanceMs(u16),
+    /// Ends in an orderly way: what is under way has no answer, the rest is committed.
+    Stop,
+    /// Ends without warning; the receiver may have been told of what is under way.
+    Crash {
+        told: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Answered {
+    Delivered,
+    Away,
+    Refused,
+}
+
+struct World {
+    outbox: Vec<String>,
+    steps: Vec<(u8, Severity)>,
+    queue: Queue,
+    under_way: Vec<Job>,
+    committed: Option<(crate::model::ResumeAt, String)>,
+    now: Instant,
+    /// What the receiver was told, in order, by offset.
+    told: Vec<i64>,
+    /// Told since the last commit: a crash may repeat these.
+    unwritten: usize,
+    repeats_allowed: usize,
+    stored: BTreeSet<i64>,
+}
+
+const PACE: Pace = Pace {
+    first: Duration::from_millis(100),
+    away_cap: Duration::from_secs(2),
+    refused_cap: Duration::from_secs(2),
+    give_up_after: Duration::from_secs(u64::MAX / 1_000),
+    at_once: 3,
+};
+
+impl World {
+    fn new() -> Self {
+        let now = Instant::now();
+        let queue = restart(&[], None, now);
+        Self {
+            outbox: Vec::new(),
+            steps: Vec::new(),
+            queue,
+            under_way: Vec::new(),
+            committed: None,
+            now,
+            told: Vec::new(),
+            unwritten: 0,
+            repeats_allowed: 0,
+            stored: BTreeSet::new(),
+        }
+    }
+
+    fn step(&mut self, op: &Op) {
+        match op {
+            Op::Append { finding, severity } => {
+                self.outbox.push(alert_with_id(u32::from(*finding), severity.as_str()));
+                self.steps.push((*finding, *severity));
+            }
+            Op::Read(count) => {
+                let from = usize::try_from(self.queue.position().get()).unwrap();
+                let to = (from + usize::from(*count)).min(self.outbox.len());
+                if self.queue.has_room() {
+                    let batch = batch(&self.outbox[from..to], from);
+                    batch.iter().for_each(|record| self.queue.read(&record, self.now));
+                }
+            }
+            Op::Start => {
+                // As the lane does: nothing is begun before what has ended is written down.
+                self.commit();
+                if let Next::Start(job) = self.queue.next(self.now, UnixMs::new(0)) {
+                    self.under_way.push(job);
+                    assert!(self.under_way.len() <= PACE.at_once);
+                }
+            }
+            Op::Answer { which, answer, stored } => {
+                if !self.under_way.is_empty() {
+                    let job = self.under_way.remove(usize::from(*which) % self.under_way.len());
+                    self.answer(&job, *answer, *stored);
+                }
+            }
+            Op::AdvanceMs(ms) => self.now += Duration::from_millis((*ms).into()),
+            Op::Stop => {
+                self.commit();
+                self.under_way.clear();
+                self.restart();
+            }
+            Op::Crash { told } => {
+                for job in std::mem::take(&mut self.under_way) {
+                    if *told && job.tell {
+                        self.tell(&job);
+                    }
+                }
+                self.repeats_allowed += std::mem::take(&mut self.unwritten);
+                self.restart();
+            }
+        }
+    }
+
+    fn answer(&mut self, job: &Job, answer: Answered, stored: bool) {
+        let answer = match answer {
+            Answered::Delivered => Answer::Delivered,
+            Answered::Away => Answer::Away { why: String::new(), retry_after: None },
+            Answered::Refused => Answer::Refused { why: String::new(), retry_after: None },
+        };
+        if job.tell && answer == Answer::Delivered {
+            self.tell(job);
+        }
+        let stored = stored || !job.store;
+        if stored {
+            self.stored.insert(job.offset.get());
+        }
+        let report = Report { stored, answer: job.tell.then_some(answer) };
+        self.queue.report(job.offset, report, self.now, 500);
+    }
+
+    fn tell(&mut self, job: &Job) {
+        self.told.push(job.offset.get());
+        self.unwritten += 1;
+    }
+
+    fn commit(&mut self) {
+        if self.queue.is_changed() {
+            let (resume_at, metadata) = self.queue.progress().write();
+            assert!(metadata.len() <= METADATA_BYTES_MAX, "{} bytes", metadata.len());
+            self.committed = Some((resume_at, metadata));
+            self.queue.set_committed();
+            self.unwritten = 0;
+        }
+    }
+
+    fn restart(&mut self) {
+        self.queue = restart(&self.outbox, self.committed.as_ref(), self.now);
+    }
+
+    /// Everything works from now on: all must be told and done.
+    fn settle(&mut self) {
+        for _ in 0..4 * (self.outbox.len() + 8) {
+            self.step(&Op::Read(u8::MAX));
+            self.step(&Op::Start);
+            self.step(&Op::Answer { which: 0, answer: Answered::Delivered, stored: true });
+            self.step(&Op::AdvanceMs(6_000));
+        }
+        self.commit();
+        let progress = self.queue.progress();
+        assert_eq!(progress.resume_at.get(), i64::try_from(self.outbox.len()).unwrap());
+        assert!(progress.done.is_empty() && progress.told.is_empty());
+
+        // Each finding was told at its highest severity, and every row is stored.
+        let steps = self.told.iter().map(|&offset| self.steps[usize::try_from(offset).unwrap()]);
+        let (told, outbox) = (highest(steps.clone()), highest(self.steps.iter().copied()));
+        assert_eq!(told, outbox);
+        let repeats = self.told.len() - steps.clone().collect::<BTreeSet<_>>().len();
+        assert!(repeats <= self.repeats_allowed, "{repeats} repeats of {} allowed", self.repeats_allowed);
+        if self.repeats_allowed == 0 {
+            let mut so_far = BTreeMap::new();
+            for (finding, severity) in steps {
+                let before = so_far.insert(finding, severity);
+                assert!(before < Some(severity), "{finding} falls to {severity}");
+            }
+        }
+        assert_eq!(self.stored.len(), self.outbox.len(), "rows: {:?}", self.stored);
+    }
+}
+
+fn highest(steps: impl Iterator<Item = (u8, Severity)>) -> BTreeMap<u8, Severity> {
+    let mut highest = BTreeMap::new();
+    for (finding, severity) in steps {
+        let so_far = highest.entry(finding).or_insert(severity);
+        *so_far = severity.max(*so_far);
+    }
+    highest
+}
+
+fn batch(alerts: &[String], first: usize) -> Batch {
+    let mut batch = Batch::default();
+    batch.clear(PartitionId(0));
+    for (index, alert) in alerts.iter().enumerate() {
+        let offset = Offset::new(i64::try_from(first + index).unwrap()).unwrap();
+        batch.push(offset, UnixMs::new(0), None, alert.as_bytes(), []);
+    }
+    batch
+}
+
+/// As a lane begins.
+fn restart(outbox: &[String], committed: Option<&(crate::model::ResumeAt, String)>, now: Instant) -> Queue {
+    let commit = |(resume_at, metadata): &(crate::model::ResumeAt, String)| Commit {
+        resume_at: *resume_at,
+        metadata: metadata.clone(),
+    };
+    let end = Offset::new(i64::try_from(outbox.len()).unwrap()).unwrap();
+    let (progress, _) = Progress::of(committed.map(commit).as_ref(), Offset::ZERO, end);
+    let mut queue = Queue::new(&progress, Offset::ZERO, PACE, now);
+    let known = usize::try_from(progress.known_end().get()).unwrap();
+    let batch = batch(&outbox[..known], 0);
+    batch.iter().for_each(|record| queue.recover(&record, &progress, now));
+    queue
+}
+
+fn severity() -> impl Strategy<Value = Severity> {
+    prop::sample::select(Severity::ALL)
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let answered = prop_oneof![
+        4 => Just(Answered::Delivered),
+        1 => Just(Answered::Away),
+        1 => Just(Answered::Refused)
+    ];
+    prop_oneof![
+        4 => (0_u8..6, severity()).prop_map(|(finding, severity)| Op::Append { finding, severity }),
+        3 => (1_u8..5).prop_map(Op::Read),
+        6 => Just(Op::Start),
+        6 => (any::<u8>(), answered, prop::bool::weighted(0.8))
+            .prop_map(|(which, answer, stored)| Op::Answer { which, answer, stored }),
+        3 => (1_u16..3_000).prop_map(Op::AdvanceMs),
+        1 => Just(Op::Stop),
+        1 => any::<bool>().prop_map(|told| Op::Crash { told }),
+    ]
+}
+
+fn play(ops: &[Op]) {
+    let mut world = World::new();
+    ops.iter().for_each(|op| world.step(op));
+    world.settle();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_is_lost_and_only_a_crash_repeats(ops in prop::collection::vec(op(), 0..80)) {
+        play(&ops);
+    }
+}
+
+/// Every second one is refused for ever: more runs than a commit can hold.
+#[test]
+fn runs_beyond_a_commits_metadata_pause_the_destination() {
+    let mut world = World::new();
+    for number in 0..6_000_u32 {
+        world.outbox.push(alert_with_id(number, "high"));
+    }
+    let mut refused = 0;
+    while world.queue.has_room() && world.queue.position().get() < 6_000 {
+        world.step(&Op::Read(200));
+        loop {
+            world.step(&Op::Start);
+            let Some(job) = world.under_way.pop() else { break };
+            let odd = job.offset.get() % 2 == 1;
+            refused += u32::from(odd);
+            world.answer(&job, if odd { Answered::Refused } else { Answered::Delivered }, true);
+        }
+    }
+    assert!(!world.queue.has_room(), "it reads on");
+    assert!(world.queue.position().get() < 6_000);
+    assert!(refused > 700, "{refused}: it pauses long before the metadata is full");
+    // Only the lowest is tried from now on.
+    world.step(&Op::AdvanceMs(10_000));
+    world.step(&Op::Start);
+    world.step(&Op::Start);
+    let offsets: Vec<i64> = world.under_way.iter().map(|job| job.offset.get()).collect();
+    assert_eq!(offsets, [1]);
+}
+
+#[test]
+fn a_destination_that_is_away_is_asked_by_one_delivery_at_a_time() {
+    let mut world = World::new();
+    for number in 0..10 {
+        world.outbox.push(alert_with_id(number, "high"));
+    }
+    world.step(&Op::Read(10));
+    for _ in 0..10 {
+        world.step(&Op::Start);
+    }
+    assert_eq!(world.under_way.len(), PACE.at_once);
+    while let Some(job) = world.under_way.pop() {
+        world.answer(&job, Answered::Away, true);
+    }
+    assert_eq!(world.queue.failures(), 1, "those under way at once are one failure");
+    let mut asked = Vec::new();
+    for _ in 0..4 {
+        world.step(&Op::Start);
+        assert!(world.under_way.is_empty(), "it waits");
+        world.step(&Op::AdvanceMs(3_000));
+        world.step(&Op::Start);
+        world.step(&Op::Start);
+        assert_eq!(world.under_way.len(), 1);
+        let job = world.under_way.remove(0);
+        asked.push(job.offset.get());
+        world.answer(&job, Answered::Away, true);
+    }
+    assert_eq!(asked, [3, 4, 5, 6], "another each time: one that makes it hang must not stop the rest");
+}
