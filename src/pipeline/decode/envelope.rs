@@ -4,23 +4,31 @@
 //! whose `data` is the event. Either way the attributes are for whoever routes: they repeat what the event says, and
 //! only the event counts.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
 use super::RejectReason::{BadValue, DuplicateMember, MissingField};
 use super::reader::{Fault, Read, Reader};
 use super::schema::{self, Draft};
 
 const SPECVERSION: &str = "specversion";
+static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(SPECVERSION));
 
 /// Reads the event in `reader`'s text, in an envelope or bare, and nothing after it.
-pub(super) fn draft<'r>(reader: &mut Reader<'r>, text: &'r str) -> Read<Draft<'r>> {
-    let draft = if is_envelope(text) { enveloped(reader, schema::draft) } else { schema::draft(reader) }?;
-    reader.end()?;
-    Ok(draft)
+pub(super) fn draft<'r>(reader: &mut Reader<'r>, text: &'r str, draft: &mut Draft<'r>) -> Read<()> {
+    if is_envelope(text) {
+        enveloped(reader, |reader| schema::draft(reader, draft))?;
+    } else {
+        schema::draft(reader, draft)?;
+    }
+    reader.end()
 }
 
 /// Whether the text is an envelope. Broken JSON is none: it fails as an event would.
 pub(super) fn is_envelope(text: &str) -> bool {
     // The members are looked over only where the word stands somewhere, which in a bare event it does not.
-    memchr::memmem::find(text.as_bytes(), SPECVERSION.as_bytes()).is_some() && {
+    FINDER.find(text.as_bytes()).is_some() && {
         let mut reader = Reader::without_limits(text);
         let mut found = false;
         let read = reader.object(|reader, name| {

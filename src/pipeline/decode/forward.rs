@@ -18,13 +18,11 @@ pub(super) const KEY_HEADER: &str = "jwtrail-key";
 /// A record that was forwarded this often stays where it is.
 const MAX_HOPS: u8 = 2;
 
-/// Parts tenant and subject in a key (ASCII "unit separator").
-const UNIT_SEPARATOR: char = '\u{1f}';
-
 /// The key that decides an event's home partition, of `decode`'s output alone. Producers set it too; nobody relies on it.
 pub(crate) fn home_key(event: &Event<'_>) -> Vec<u8> {
-    let tenant = &event.tenant;
-    let below = |kind: &str, name: &str| format!("{tenant}{UNIT_SEPARATOR}{kind}{name}").into_bytes();
+    let tenant = event.tenant.as_ref();
+    // Tenant and name are parted by ASCII's unit separator.
+    let below = |kind: &str, name: &str| [tenant, "\u{1f}", kind, name].concat().into_bytes();
     let token = event.token.as_ref();
     let sub = token.and_then(|token| token.sub.as_deref());
     match event.kind {

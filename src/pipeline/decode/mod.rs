@@ -18,6 +18,7 @@ use std::time::Duration;
 use crate::log::Record;
 use crate::model::{Event, Flag, Flags, GatewayVerdict, Kind, Leak, LeakOwner, PartitionId};
 use reader::{Fault, Mask, Reader};
+use schema::Draft;
 
 pub(crate) use forward::{forward, home_key};
 pub(crate) use record::to_record;
@@ -128,9 +129,9 @@ fn read(value: &[u8]) -> Result<(Event<'_>, Vec<Mask>), Refusal> {
     }
     let text = std::str::from_utf8(value).map_err(|_| (RejectReason::NotUtf8, String::new()))?;
     let mut reader = Reader::new(text);
-    let event = envelope::draft(&mut reader, text).and_then(required::event);
-    let event = event.and_then(|event| required::ledger_signature(&event).map(|()| event));
-    match event {
+    let mut draft = Draft::default();
+    let read = envelope::draft(&mut reader, text, &mut draft);
+    match read.and_then(|()| required::event(draft)) {
         Ok(event) => Ok((event, reader.masks)),
         Err(fault) => Err(name_fault(text, &reader, &fault)),
     }

@@ -52,6 +52,12 @@ enum Step<'r> {
     Element(usize),
 }
 
+/// A string between its quotes.
+struct Raw<'r> {
+    text: &'r str,
+    escaped: bool,
+}
+
 /// A masked token and where it stood.
 #[derive(Debug)]
 pub(super) struct Mask {
@@ -160,13 +166,13 @@ impl<'r> Reader<'r> {
                 if self.peek() != Some(b'"') {
                     return self.outside(RejectReason::NotJson);
                 }
-                let raw = self.raw_string()?;
+                let Raw { text: raw, escaped } = self.raw_string()?;
                 self.path[self.depth - 1] = Step::Member(raw);
                 self.skip_white_space();
                 if !self.eat(b':') {
                     return self.outside(RejectReason::NotJson);
                 }
-                let name = if raw.contains('\\') { unescape(raw)? } else { Cow::Borrowed(raw) };
+                let name = if escaped { unescape(raw)? } else { Cow::Borrowed(raw) };
                 member(self, name)?;
                 self.skip_white_space();
                 match self.peek() {
@@ -238,8 +244,7 @@ impl<'r> Reader<'r> {
             return fault(RejectReason::BadType);
         }
         let limit = if self.limited { limit } else { usize::MAX };
-        let raw = self.raw_string()?;
-        let escaped = memchr::memchr(b'\\', raw.as_bytes()).is_some();
+        let Raw { text: raw, escaped } = self.raw_string()?;
         if !escaped && !self.suspicious {
             return if raw.len() <= limit { Ok(Cow::Borrowed(raw)) } else { fault(RejectReason::TooLong) };
         }
@@ -267,20 +272,24 @@ impl<'r> Reader<'r> {
     }
 
     /// A string as it stands between its quotes: escapes are there still, and no control character is.
-    fn raw_string(&mut self) -> Read<&'r str> {
+    fn raw_string(&mut self) -> Read<Raw<'r>> {
         let start = self.at + 1;
         let bytes = self.text.as_bytes();
         let mut at = start;
+        let mut escaped = false;
         loop {
             at = next_special(bytes, at);
             match bytes.get(at) {
                 Some(b'"') => break,
-                Some(b'\\') => at += 2,
+                Some(b'\\') => {
+                    escaped = true;
+                    at += 2;
+                }
                 _ => return fault(RejectReason::NotJson),
             }
         }
         self.at = at + 1;
-        Ok(&self.text[start..at])
+        Ok(Raw { text: &self.text[start..at], escaped })
     }
 
     /// An integer; `T` says of what range.

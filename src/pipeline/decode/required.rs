@@ -43,6 +43,7 @@ pub(super) fn event(draft: Draft<'_>) -> Read<Event<'_>> {
         return Err(Fault::at(BadValue, "/tenant"));
     }
     of_kind(&event)?;
+    ledger_signature(&event)?;
     Ok(event)
 }
 
@@ -90,6 +91,6 @@ fn has_a_ref(token: &ClaimedToken<'_>) -> bool {
 
 /// Issuer kinds count only with the ledger key's signature (ISSUER, "Who may write it"). No such key exists before the
 /// issuer does, so none of them can be valid.
-pub(super) fn ledger_signature(event: &Event<'_>) -> Read<()> {
+fn ledger_signature(event: &Event<'_>) -> Read<()> {
     if event.kind.is_issuer() { Err(Fault::at(IssuerSignatureInvalid, "/kind")) } else { Ok(()) }
 }

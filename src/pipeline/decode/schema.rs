@@ -49,8 +49,7 @@ pub(super) struct DraftSource<'r> {
 }
 
 /// Reads an event's object.
-pub(super) fn draft<'r>(reader: &mut Reader<'r>) -> Read<Draft<'r>> {
-    let mut draft = Draft::default();
+pub(super) fn draft<'r>(reader: &mut Reader<'r>, draft: &mut Draft<'r>) -> Read<()> {
     let mut extra = Map::new();
     reader.object(|reader, name| match name.as_ref() {
         "version" => once(&mut draft.version, version(reader)?),
@@ -58,12 +57,12 @@ pub(super) fn draft<'r>(reader: &mut Reader<'r>) -> Read<Draft<'r>> {
         "kind" => once(&mut draft.kind, word(reader, Kind::parse, UnknownKind)?),
         "time" => once(&mut draft.time, rfc3339(reader)?),
         "tenant" => once(&mut draft.tenant, tenant(reader)?),
-        "source" => once(&mut draft.source, source(reader, &mut extra)?),
-        "token" => once(&mut draft.token, token(reader, &mut extra)?),
-        "request" => once(&mut draft.request, request(reader, &mut extra)?),
+        "source" => source(reader, fresh(&mut draft.source)?, &mut extra),
+        "token" => token(reader, fresh(&mut draft.token)?, &mut extra),
+        "request" => request(reader, fresh(&mut draft.request)?, &mut extra),
         "gateway_verdict" => once(&mut draft.gateway_verdict, word(reader, GatewayVerdict::parse, BadValue)?),
         "grant" => once(&mut draft.grant, word(reader, Grant::parse, BadValue)?),
-        "login" => once(&mut draft.login, login(reader, &mut extra)?),
+        "login" => login(reader, fresh(&mut draft.login)?, &mut extra),
         "retry" => once(&mut draft.retry, reader.boolean()?),
         "heartbeat" => once(&mut draft.heartbeat, heartbeat(reader, &mut extra)?),
         "ledger_mark" => once(&mut draft.ledger_mark, ledger_mark(reader, &mut extra)?),
@@ -74,11 +73,14 @@ pub(super) fn draft<'r>(reader: &mut Reader<'r>) -> Read<Draft<'r>> {
         }
     })?;
     draft.extra = extra;
-    Ok(draft)
+    Ok(())
 }
 
-fn source<'r>(reader: &mut Reader<'r>, extra: &mut Map<String, Value>) -> Read<DraftSource<'r>> {
-    let mut source = DraftSource::default();
+fn source<'r>(
+    reader: &mut Reader<'r>,
+    source: &mut DraftSource<'r>,
+    extra: &mut Map<String, Value>,
+) -> Read<()> {
     reader.object(|reader, name| match name.as_ref() {
         "gateway" => once(&mut source.gateway, plain_name(reader)?),
         "zone" => once(&mut source.zone, word(reader, Zone::parse, BadValue)?),
@@ -86,12 +88,14 @@ fn source<'r>(reader: &mut Reader<'r>, extra: &mut Map<String, Value>) -> Read<D
         "epoch" => once(&mut source.epoch, reader.text()?),
         "seq" => once(&mut source.seq, reader.integer()?),
         _ => nested_unknown(reader, name, extra),
-    })?;
-    Ok(source)
+    })
 }
 
-fn token<'r>(reader: &mut Reader<'r>, extra: &mut Map<String, Value>) -> Read<ClaimedToken<'r>> {
-    let mut token = ClaimedToken::default();
+fn token<'r>(
+    reader: &mut Reader<'r>,
+    token: &mut ClaimedToken<'r>,
+    extra: &mut Map<String, Value>,
+) -> Read<()> {
     let (mut aud, mut scope, mut amr, mut act, mut jti) = (None, None, None, None, None);
     reader.object(|reader, name| match name.as_ref() {
         "ref" => once(&mut token.token_ref, reference(reader)?),
@@ -129,7 +133,7 @@ fn token<'r>(reader: &mut Reader<'r>, extra: &mut Map<String, Value>) -> Read<Cl
     token.scope = scope.unwrap_or_default();
     token.amr = amr.unwrap_or_default();
     token.act = act.unwrap_or_default();
-    Ok(token)
+    Ok(())
 }
 
 fn actors<'r>(reader: &mut Reader<'r>, extra: &mut Map<String, Value>) -> Read<Vec<Actor<'r>>> {
@@ -158,8 +162,11 @@ fn confirmation<'r>(reader: &mut Reader<'r>, extra: &mut Map<String, Value>) -> 
     Ok(cnf)
 }
 
-fn request<'r>(reader: &mut Reader<'r>, extra: &mut Map<String, Value>) -> Read<Request<'r>> {
-    let mut request = Request::default();
+fn request<'r>(
+    reader: &mut Reader<'r>,
+    request: &mut Request<'r>,
+    extra: &mut Map<String, Value>,
+) -> Read<()> {
     reader.object(|reader, name| match name.as_ref() {
         "id" => once(&mut request.id, reader.text()?),
         "ip" => once(&mut request.ip, address(reader)?),
@@ -174,19 +181,16 @@ fn request<'r>(reader: &mut Reader<'r>, extra: &mut Map<String, Value>) -> Read<
         "response_bytes" => once(&mut request.response_bytes, reader.integer()?),
         "presented_cnf" => once(&mut request.presented_cnf, confirmation(reader, extra)?),
         _ => nested_unknown(reader, name, extra),
-    })?;
-    Ok(request)
+    })
 }
 
-fn login<'r>(reader: &mut Reader<'r>, extra: &mut Map<String, Value>) -> Read<Login<'r>> {
-    let mut login = Login::default();
+fn login<'r>(reader: &mut Reader<'r>, login: &mut Login<'r>, extra: &mut Map<String, Value>) -> Read<()> {
     reader.object(|reader, name| match name.as_ref() {
         "username" => once(&mut login.username, reader.text()?),
         "client_id" => once(&mut login.client_id, reader.text()?),
         "reason" => once(&mut login.reason, reader.text()?),
         _ => nested_unknown(reader, name, extra),
-    })?;
-    Ok(login)
+    })
 }
 
 fn heartbeat(reader: &mut Reader<'_>, extra: &mut Map<String, Value>) -> Read<Heartbeat> {
@@ -223,6 +227,14 @@ fn ledger_mark<'r>(reader: &mut Reader<'r>, extra: &mut Map<String, Value>) -> R
 fn once<T>(slot: &mut Option<T>, value: T) -> Read<()> {
     match slot.replace(value) {
         None => Ok(()),
+        Some(_) => Err(Fault::new(DuplicateMember)),
+    }
+}
+
+/// The place of an inner object that may be there once: it is read where it will lie, for it is large to move.
+fn fresh<T: Default>(slot: &mut Option<T>) -> Read<&mut T> {
+    match slot {
+        None => Ok(slot.insert(T::default())),
         Some(_) => Err(Fault::new(DuplicateMember)),
     }
 }

@@ -28,6 +28,9 @@ struct Found {
 
 /// Whether `text` could hold a token or a marker. Never wrong when it says no.
 pub(super) fn suspicious(text: &[u8]) -> bool {
+    if text.len() < MIN_HEADER_CHARS + 2 {
+        return false;
+    }
     memchr::memchr3_iter(b'.', b'%', b'\\', text).any(|at| match text[at] {
         b'.' => ends_a_header(text, at),
         b'%' => true,
