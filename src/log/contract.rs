@@ -52,6 +52,7 @@ macro_rules! contract_suite {
             a_former_owner_commits_nothing,
             a_member_that_left_commits_nothing,
             a_commit_under_way_while_revoked_is_seen_or_refused,
+            a_member_that_leaves_without_answering_holds_nobody_up,
             a_lane_starts_at_its_commit,
             seek_goes_back_and_forth,
             next_takes_no_more_than_asked,
@@ -389,6 +390,27 @@ pub(crate) async fn a_commit_under_way_while_revoked_is_seen_or_refused<L: Under
     match outcome {
         Ok(()) => assert_eq!((&*commit.metadata, carried), ("under way", vec!["carried".to_owned()])),
         Err(_) => assert_eq!((&*commit.metadata, carried), ("before", vec![])),
+    }
+}
+
+pub(crate) async fn a_member_that_leaves_without_answering_holds_nobody_up<L: UnderTest>() {
+    let subject = L::fresh().await;
+    let log = subject.log();
+    let all = log.partitions(Topic::Events).await.unwrap();
+    let group = new_group();
+    let mut first = Member::join(&*log, &group, Topic::Events).await;
+    first.until_held(all).await;
+    first.answers = false;
+    let mut second = Member::join(&*log, &group, Topic::Events).await;
+    both_until(&mut first, &mut second, |first, _| !first.revoked.is_empty()).await;
+    let Member { membership, revoked, .. } = first;
+    drop(membership);
+    second.until_held(all).await;
+    for (partition, lane, done) in revoked {
+        let refused = lane.commit(at(0), "after it left", vec![]).await;
+        assert!(matches!(refused, Err(CommitError::NotOwner(of)) if of == partition), "{refused:?}");
+        drop(done);
+        second.held[&partition].lane.commit(at(0), "the second's", vec![]).await.unwrap();
     }
 }
 

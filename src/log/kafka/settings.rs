@@ -63,7 +63,8 @@ impl Settings {
     /// Ours wins over the operator's only in what is [`OWNED`]; the rest of ours are defaults.
     fn client(&self, defaults: &[(&str, &str)], owned: &[(&str, &str)]) -> ClientConfig {
         let mut client = ClientConfig::new();
-        client.set_log_level(RDKafkaLogLevel::Info);
+        let debug = self.properties.iter().any(|(key, _)| key == "debug");
+        client.set_log_level(if debug { RDKafkaLogLevel::Debug } else { RDKafkaLogLevel::Info });
         client.set("client.id", "jwtrail");
         // After an outage librdkafka would otherwise wait up to 10 s longer than the broker needs.
         client.set("reconnect.backoff.max.ms", "1000");
