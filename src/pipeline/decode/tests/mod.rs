@@ -1,6 +1,7 @@
 //! Tables of records: what becomes an event, what becomes a dead letter and why, where a record belongs.
 
 mod door;
+mod examples;
 mod forwarding;
 mod masking;
 mod strict;
