@@ -10,8 +10,8 @@ use super::leaf::{Brokers, HttpUrl, LogFilter, Name, Sha256Hex, Size, Span};
 use super::reader::Section;
 use super::{
     ClickHouseConfig, ClientBackends, Config, Credentials, Destination, DestinationKind, DestinationWord,
-    Egress, Fsync, Gateway, GeoFiles, Issuer, JournalConfig, KafkaConfig, LogFormat, MissingCredentials,
-    Secret, Signatures, SigningKey, Suppression, Tenant, geo_files,
+    Egress, Fsync, Gateway, GeoFiles, HookUrl, Issuer, JournalConfig, KafkaConfig, LogFormat,
+    MissingCredentials, Secret, Signatures, SigningKey, Suppression, Tenant, geo_files,
 };
 use crate::model::TenantId;
 
@@ -250,5 +250,5 @@ fn webhook(section: &mut Section<'_>, credentials: Option<&Credentials>) -> Opti
             .report("secret", "is `whsec_` and 24 to 64 bytes in base64: `whsec_$(openssl rand -base64 32)`");
         return None;
     }
-    Some(DestinationKind::Webhook { url: url?.0, secrets, allow_private })
+    Some(DestinationKind::Webhook { url: HookUrl::new(url?.0), secrets, allow_private })
 }

@@ -216,13 +216,33 @@ pub(crate) struct Destination {
     pub(crate) kind: DestinationKind,
 }
 
+/// A webhook's URL, of http or https. Path and query may be a capability, so it is not shown.
+#[derive(Clone)]
+pub(crate) struct HookUrl(reqwest::Url);
+
+impl HookUrl {
+    pub(crate) const fn new(url: reqwest::Url) -> Self {
+        Self(url)
+    }
+
+    /// The whole of it: for a request, never for a text that a person or a file may see.
+    pub(crate) const fn expose(&self) -> &reqwest::Url {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for HookUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/[redacted]", self.0.origin().ascii_serialization())
+    }
+}
+
 /// Where alerts go.
 #[derive(Clone, Debug)]
 pub(crate) enum DestinationKind {
     /// Standard Webhooks.
     Webhook {
-        /// Of http or https, without user information. Path and query may be a capability: never log them.
-        url: reqwest::Url,
+        url: HookUrl,
         /// `whsec_…`, checked; at least one. Each signs, so that a receiver can change from one to the next.
         secrets: Vec<Secret>,
         /// Whether the receiver may have an address that is not public.

@@ -413,7 +413,9 @@ fn everything_is_shown_with_where_it_came_from_and_secrets_redacted() {
         path = "alerts.jsonl"  # jwtrail.toml, line 88
     "#]].assert_eq(&shown);
     let debug = format!("{:?}", written.load().unwrap());
-    assert!(!debug.contains("hunter2") && !debug.contains("whsec_"), "{debug}");
+    for secret in ["hunter2", "whsec_", "capability"] {
+        assert!(!debug.contains(secret), "{secret} is shown: {debug}");
+    }
 }
 
 #[test]

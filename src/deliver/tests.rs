@@ -1,5 +1,6 @@
 //! Deliveries over a real journal to real receivers that fail, throttle, hang and die.
 
+mod kafka;
 mod receiver;
 mod stage;
 
@@ -12,7 +13,7 @@ use super::queue::{Answer, Job};
 use super::webhook::Webhook;
 use super::{Pace, Timeouts};
 use crate::clock::Clock;
-use crate::config::Secret;
+use crate::config::{HookUrl, Secret};
 use crate::model::{Offset, UnixMs};
 
 pub(super) use self::stage::alert as alert_with_id;
@@ -203,7 +204,7 @@ async fn a_redirect_is_not_followed() {
 async fn without_leave_nothing_private_is_reached() {
     let receiver = Receiver::start().await;
     let check = async |host: &str, allow_private: bool, expected: &str| {
-        let url = format!("http://{host}:{}/", receiver.port()).parse().unwrap();
+        let url = HookUrl::new(format!("http://{host}:{}/", receiver.port()).parse().unwrap());
         let secret = Secret::new(stage::SECRET.to_owned());
         let webhook =
             Webhook::new("soc", url, &[secret], allow_private, Timeouts::default(), Clock::System).unwrap();

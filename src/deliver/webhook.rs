@@ -8,13 +8,13 @@ use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
-use reqwest::{Client, StatusCode, Url, redirect};
+use reqwest::{Client, StatusCode, redirect};
 
 use super::DeliverError;
 use super::public::{NotPublic, PublicOnly, is_public};
 use super::queue::{Answer, Job};
 use crate::clock::Clock;
-use crate::config::{Secret, webhook_key};
+use crate::config::{HookUrl, Secret, webhook_key};
 use crate::model::UnixMs;
 
 /// To connect, and then to answer.
@@ -33,8 +33,7 @@ impl Default for Timeouts {
 /// A receiver.
 pub(super) struct Webhook {
     client: Client,
-    /// Never shown: its path may be a capability.
-    url: Url,
+    url: HookUrl,
     keys: Vec<hmac::Key>,
     allow_private: bool,
     clock: Clock,
@@ -46,7 +45,7 @@ const ANSWER_BYTES: usize = 64 << 10;
 impl Webhook {
     pub(super) fn new(
         name: &str,
-        url: Url,
+        url: HookUrl,
         secrets: &[Secret],
         allow_private: bool,
         timeouts: Timeouts,
@@ -75,7 +74,7 @@ impl Webhook {
     pub(super) async fn tell(&self, job: &Job) -> Answer {
         // A name goes through the resolver; an address does not, however it is written: the URL's parser has already
         // made 0x7f.1 and its like what they are.
-        let literal = match self.url.host() {
+        let literal = match self.url.expose().host() {
             Some(url_host) => address_of(&url_host.to_string()),
             None => None,
         };
@@ -86,7 +85,7 @@ impl Webhook {
         let seconds = now.get().div_euclid(1_000);
         let request = self
             .client
-            .post(self.url.clone())
+            .post(self.url.expose().clone())
             .header(CONTENT_TYPE, "application/json")
             .header("webhook-id", &job.id)
             .header("webhook-timestamp", seconds)

@@ -6,10 +6,15 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
 
-/// Reads a filter: a level, or `TARGET=LEVEL,…`.
+/// Reads a filter: a level, or `TARGET=LEVEL,…`. Whatever it says, the HTTP libraries never log their frames: those hold
+/// keys and capabilities.
 pub(crate) fn filter(text: &str) -> Option<EnvFilter> {
-    EnvFilter::try_new(text).ok()
+    let quiet = FRAMES.iter().filter_map(|target| format!("{target}=info").parse().ok());
+    EnvFilter::try_new(text).ok().map(|filter| quiet.fold(filter, EnvFilter::add_directive))
 }
+
+/// What writes whole requests at level debug or trace.
+const FRAMES: [&str; 4] = ["h2", "hyper", "hyper_util", "reqwest"];
 
 /// Starts logging for the whole process. A second call changes nothing.
 pub(crate) fn start_logging(filter: EnvFilter, format: LogFormat) {
@@ -21,4 +26,21 @@ pub(crate) fn start_logging(filter: EnvFilter, format: LogFormat) {
         LogFormat::Auto if !terminal => lines.json().flatten_event(true).with_span_list(false).try_init(),
         LogFormat::Auto | LogFormat::Text => lines.with_ansi(terminal).with_target(false).try_init(),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_never_logged() {
+        for text in ["trace", "h2=trace,info", "debug,hyper=trace"] {
+            let filter = filter(text).unwrap().to_string();
+            for target in FRAMES {
+                assert!(filter.split(',').any(|directive| directive == format!("{target}=info")), "{filter}");
+                assert!(!filter.contains(&format!("{target}=trace")), "{filter}");
+            }
+        }
+        assert!(super::filter("jwtrail=loud").is_none());
+    }
 }

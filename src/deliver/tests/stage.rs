@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::receiver::Receiver;
 use crate::clock::Clock;
-use crate::config::{Destination, DestinationKind, Secret};
+use crate::config::{Destination, DestinationKind, HookUrl, Secret};
 use crate::deliver::{Deliver, FindingRows, Pace, Timeouts, run};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::log::journal::{FsyncPolicy, Journal, JournalOptions};
@@ -58,7 +58,7 @@ impl FindingRows for MemoryRows {
 
 pub(super) struct Stage {
     folder: TempDir,
-    journal: Arc<Journal>,
+    pub(super) log: Arc<dyn EventLog>,
     clock: Clock,
     pub(super) rows: Arc<MemoryRows>,
     metrics: Metrics,
@@ -82,15 +82,17 @@ impl Stage {
         let options = JournalOptions { fsync, reserve_bytes: 1 << 20, ..JournalOptions::default() };
         let journal = Journal::open(folder.path(), options, clock.clone()).unwrap();
         journal.migrate(&Topic::ALL.map(|topic| topic.spec(true))).await.unwrap();
-        Self {
-            folder,
-            journal,
-            clock,
-            rows: Arc::default(),
-            metrics: Metrics::new(),
-            retry_given_up: false,
-            running: None,
-        }
+        Self::over(folder, journal, clock)
+    }
+
+    /// One that shares its log with others.
+    pub(super) fn on(log: Arc<dyn EventLog>) -> Self {
+        Self::over(tempfile::tempdir().unwrap(), log, Clock::System)
+    }
+
+    fn over(folder: TempDir, log: Arc<dyn EventLog>, clock: Clock) -> Self {
+        let (rows, metrics) = (Arc::default(), Metrics::new());
+        Self { folder, log, clock, rows, metrics, retry_given_up: false, running: None }
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
@@ -104,9 +106,15 @@ impl Stage {
     }
 
     pub(super) async fn append(&self, alerts: impl IntoIterator<Item = String>) {
-        let record = |value: String| NewRecord { value: value.into_bytes(), ..NewRecord::default() };
+        let record = |value: String| {
+            // By finding, as the walk appends them.
+            let finding =
+                serde_json::from_str::<Alert>(&value).map(|alert| alert.data.finding.case.finding_id);
+            let key = finding.ok().map(|finding| finding.uuid().as_bytes().to_vec());
+            NewRecord { key, value: value.into_bytes(), ..NewRecord::default() }
+        };
         let records = alerts.into_iter().map(record).collect();
-        self.journal.append(Topic::Alerts, records).await.unwrap();
+        self.log.append(Topic::Alerts, records).await.unwrap();
     }
 
     pub(super) fn start(&mut self, destinations: impl IntoIterator<Item = Destination>) {
@@ -114,7 +122,7 @@ impl Stage {
         let lifecycle = Lifecycle::new(Duration::from_secs(20));
         let milliseconds = Duration::from_millis;
         let deliver = Deliver {
-            log: self.journal.clone(),
+            log: self.log.clone(),
             destinations: destinations.into_iter().collect(),
             rows: self.rows.clone(),
             metrics: self.metrics.clone(),
@@ -181,7 +189,7 @@ pub(super) fn webhook(name: &str, receiver: &Receiver) -> Destination {
 
 pub(super) fn webhook_to(name: &str, url: &str) -> Destination {
     let kind = DestinationKind::Webhook {
-        url: url.parse().unwrap(),
+        url: HookUrl::new(url.parse().unwrap()),
         secrets: vec![Secret::new(SECRET.to_owned())],
         allow_private: true,
     };
