@@ -116,6 +116,12 @@ impl Detector {
         self.cases.begin(record.offset, self.stream_time);
 
         let decoded = &mut enriched.checked.decoded;
+        let subject_kind =
+            decoded.event.token.as_ref().and_then(|token| rules.subject_kind(&decoded.event, token));
+        if let Some(token) = &mut decoded.event.token {
+            // The row says whom the rules took the subject for.
+            token.subject_kind = subject_kind;
+        }
         let late = self.stream_time.since_ms(decoded.event.time) > cases::LATE_AFTER_MS;
         if late {
             decoded.flags.set(Flag::Late);

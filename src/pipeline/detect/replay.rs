@@ -9,7 +9,7 @@ use super::cases::{Cases, Facts, HOUR_MS, Match, Phase, Window, Witness};
 use super::evidence;
 use super::keyed::{Entry, Keyed};
 use super::keys::StateKey;
-use super::terms::{Seen, Site, Use};
+use super::terms::{Seen, Site, Use, refs};
 use super::why::Why;
 use super::words::place_name;
 use crate::model::{Confidence, NetworkClass, RuleId, Severity, UnixMs};
@@ -122,13 +122,7 @@ impl Replay {
     /// `shared_token`.
     pub(super) fn judge(&mut self, used: &Use<'_>, cases: &mut Cases) -> (Why, Why) {
         let token = used.token;
-        let Some((ref_kind, token_ref)) = token
-            .token_ref
-            .as_deref()
-            .map(|text| ("ref", text))
-            .or_else(|| token.jti_ref.as_deref().map(|text| ("jti_ref", text)))
-            .or_else(|| token.outer_ref.as_deref().map(|text| ("outer_ref", text)))
-        else {
+        let Some((ref_kind, token_ref)) = refs(token).next() else {
             return (Why::NoRef, Why::NoRef);
         };
         let [realm_kind, realm] = used.realm.key();

@@ -1,5 +1,6 @@
 //! Which sessions were seen at a place: token, family and sid as short hashes, a few of them.
 
+use super::terms::refs;
 use crate::log::murmur2;
 use crate::model::ClaimedToken;
 
@@ -22,7 +23,7 @@ impl Sessions {
         for family in [&token.family, &token.sid].into_iter().flatten() {
             sessions.insert(murmur2(family.as_bytes()) >> 1);
         }
-        for token_ref in [&token.token_ref, &token.jti_ref, &token.outer_ref].into_iter().flatten() {
+        for (_, token_ref) in refs(token) {
             sessions.insert(murmur2(token_ref.as_bytes()) >> 1 | TOKEN);
         }
         sessions

@@ -61,7 +61,19 @@ impl Use<'_> {
 
 /// The strongest name that the event has for its token.
 pub(super) fn best_ref<'t>(token: &'t ClaimedToken<'_>) -> Option<&'t str> {
-    token.token_ref.as_deref().or(token.jti_ref.as_deref()).or(token.outer_ref.as_deref())
+    refs(token).next().map(|(_, text)| text)
+}
+
+/// Every name that the event has for its token, each with its kind, the strongest first. Where a gateway sent the token
+/// itself, what is left of it names it just as well: a masked use is judged like any other.
+pub(super) fn refs<'t>(token: &'t ClaimedToken<'_>) -> impl Iterator<Item = (&'static str, &'t str)> {
+    [("ref", &token.token_ref), ("jti_ref", &token.jti_ref), ("outer_ref", &token.outer_ref)]
+        .into_iter()
+        .filter_map(|(kind, text)| {
+            let text = text.as_deref()?;
+            let masked = text.strip_prefix("[masked:").and_then(|text| text.strip_suffix(']'));
+            Some((kind, masked.unwrap_or(text)))
+        })
 }
 
 /// When and as what event a use was seen, and from which address (IPv4 as v4-mapped).

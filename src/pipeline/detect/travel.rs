@@ -359,7 +359,7 @@ impl Journey {
         let gap = if concurrent {
             "at the same time".to_owned()
         } else {
-            format!("in {}", span(self.gap_s as f64))
+            format!("within {}", span((self.gap_s - 60) as f64))
         };
         let mut why = Vec::new();
         if self.same_session {

@@ -90,7 +90,7 @@ impl fmt::Display for Why {
             Self::NoRef => f.write_str("not: the event names no token"),
             Self::NoDifference => f.write_str("not: same country, network class and device"),
             Self::Proved => f.write_str("not: the key that the token is bound to was shown at both ends"),
-            Self::NoOverlap => f.write_str("not: moved once, on one device"),
+            Self::NoOverlap => f.write_str("not: moved once, and no second device was seen"),
             Self::Origins(count) => write!(f, "not: {count} of 5 independent origins"),
             Self::NoLeak => f.write_str("not: no token-shaped text"),
         }

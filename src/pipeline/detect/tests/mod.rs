@@ -10,4 +10,6 @@ mod leak;
 
 mod cases;
 
+mod scenarios;
+
 mod property;

@@ -46,7 +46,7 @@ fn one_device_that_moves_is_silent_and_one_that_is_in_two_countries_is_not() {
     check(
         "t+0m  alice paris
          t+10m alice tokyo",
-        expect!["not: moved once, on one device"],
+        expect!["not: moved once, and no second device was seen"],
     );
     check(
         "t+0m  alice paris
@@ -77,7 +77,10 @@ fn a_device_alone_is_low() {
 
 #[test]
 fn an_unknown_device_does_not_differ_and_caps_at_medium() {
-    check("t+0m alice paris\nt+5m alice tokyo device=-", expect!["not: moved once, on one device"]);
+    check(
+        "t+0m alice paris\nt+5m alice tokyo device=-",
+        expect!["not: moved once, and no second device was seen"],
+    );
     check(
         "t+0m alice paris\nt+5m alice tokyo device=-\nt+9m alice paris",
         expect!["token_replay alice medium/medium country+overlap"],
