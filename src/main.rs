@@ -12,11 +12,13 @@ mod log;
 mod token;
 
 mod api;
+mod evaluate;
 mod simulate;
 
 mod cli;
 mod clock;
 mod config;
+mod keys;
 mod lifecycle;
 mod telemetry;
 

@@ -1,1 +1,24 @@
-//! api
+//! The HTTP API. It meets the pipeline on the event topic: the door calls `decode`, explaining the four pure rooms, and
+//! nothing here reaches lanes, store or settle.
+
+mod body;
+mod credential;
+mod door;
+mod problem;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::post;
+
+pub(crate) use credential::Credentials;
+pub(crate) use door::Door;
+
+/// The door's routes.
+pub(crate) fn routes(door: Arc<Door>) -> Router {
+    Router::new()
+        .route("/v1/events", post(door::post_events))
+        .layer(DefaultBodyLimit::max(body::MAX_SENT_BYTES))
+        .with_state(door)
+}

@@ -1,28 +1,130 @@
-//! What is typed: one file a command.
+//! What is typed: one file a command. Options come from flags, then `JWTRAIL_…`, then the file, then defaults.
 
+mod check;
+mod deliver;
+mod demo;
+mod engine;
+mod evaluate;
+mod migrate;
+mod node;
+mod run;
+mod send;
+mod serve;
+mod simulate;
+mod token;
+mod up;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
-#[derive(Parser)]
-#[command(name = "jwtrail", version, about)]
+use crate::config::{self, Config, MissingCredentials, Overrides};
+
+/// Event-driven audit and anomaly detection for JWT use.
+///
+/// Gateways publish metadata about each use of a token, never a token; JWTrail verifies, places, detects, keeps
+/// the trail in ClickHouse and tells your SIEM. Begin with `jwtrail up --demo`.
+#[derive(Debug, Parser)]
+#[command(name = "jwtrail", version, max_term_width = 100, propagate_version = true)]
 struct Cli {
+    #[command(flatten)]
+    common: Common,
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Subcommand)]
-enum Command {
-    /// The embedded ClickHouse's process, which `up` starts.
-    #[command(hide = true)]
-    Engine,
+/// What every command takes. Everything else is configured in the file or by `JWTRAIL_…`.
+#[derive(Clone, Debug, Args)]
+struct Common {
+    /// The configuration file [default: jwtrail.toml, if it is there]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where the journal, the embedded ClickHouse and the credentials live [default: ./data]
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Where the API listens [default: 127.0.0.1:8080]
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    api: Option<String>,
+    /// Where the embedded ClickHouse listens [default: 127.0.0.1:8123]
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    clickhouse: Option<String>,
+    /// A ClickHouse server in place of the embedded one
+    #[arg(long, global = true, value_name = "URL")]
+    clickhouse_url: Option<String>,
+    /// Kafka brokers in place of the embedded journal
+    #[arg(long, global = true, value_name = "HOST:PORT,…")]
+    brokers: Option<String>,
+    /// How log lines are written: text, json [default: text on a terminal, json otherwise]
+    #[arg(long, global = true, value_name = "FORMAT")]
+    log_format: Option<String>,
 }
 
+impl Common {
+    fn overrides(&self) -> Overrides {
+        let common = self.clone();
+        Overrides {
+            config: common.config,
+            data_dir: common.data_dir,
+            api: common.api,
+            clickhouse: common.clickhouse,
+            clickhouse_url: common.clickhouse_url,
+            brokers: common.brokers,
+            log_format: common.log_format,
+        }
+    }
+
+    /// The configuration as meant, or every problem with it at once.
+    fn load(&self, missing: MissingCredentials) -> anyhow::Result<Config> {
+        Ok(config::load(&self.overrides(), &config::environment(), missing)?)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Everything in one process on embedded defaults; each real server that is configured replaces its stand-in
+    Up(up::Up),
+    /// The pipeline: consume, verify, enrich, detect, alert, store
+    Run(run::Run),
+    /// The alerts outbox to webhooks and files
+    Deliver(deliver::Deliver),
+    /// The HTTP API: the door, metrics, health
+    Serve(serve::Serve),
+    /// Create or upgrade the ClickHouse schema and the topics
+    Migrate(migrate::Migrate),
+    /// Print the effective configuration, secrets redacted, and try every connection
+    Check(check::Check),
+    /// Send one event from flags through the door, showing the curl it ran
+    Send(send::Send),
+    /// Labelled, seeded, realistic traffic with injected attacks
+    Simulate(simulate::Simulate),
+    /// Precision and recall of the rules on labelled traffic
+    Evaluate(evaluate::Evaluate),
+    /// What names a token without being one
+    #[command(subcommand)]
+    Token(token::Token),
+    /// The embedded ClickHouse: started by `up`, not by hand
+    #[command(hide = true)]
+    Engine(engine::Engine),
+}
+
+/// Parses, runs, and turns an error into one line on standard error and exit code 1.
 pub(crate) fn main() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::Engine => crate::clickhouse::engine::serve_child(),
+    let Cli { common, command } = Cli::parse();
+    let outcome = match command {
+        Command::Up(up) => up.run(&common),
+        Command::Run(run) => run.run(&common),
+        Command::Deliver(deliver) => deliver.run(&common),
+        Command::Serve(serve) => serve.run(&common),
+        Command::Migrate(migrate) => migrate.run(&common),
+        Command::Check(check) => check.run(&common),
+        Command::Send(send) => send.run(&common),
+        Command::Simulate(simulate) => simulate.run(&common),
+        Command::Evaluate(evaluate) => evaluate.run(&common),
+        Command::Token(token) => token.run(),
+        Command::Engine(engine) => engine.run(),
     };
-    match result {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("jwtrail: {error:#}");

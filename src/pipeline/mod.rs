@@ -22,6 +22,8 @@ pub(crate) mod store;
 
 pub(crate) mod settle;
 
+pub(crate) mod corridor;
+
 use std::ops::Range;
 use std::sync::Arc;
 

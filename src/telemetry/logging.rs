@@ -6,11 +6,13 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
 
-/// Reads a filter: a level, or `TARGET=LEVEL,…`. Whatever it says, the HTTP libraries never log their frames: those hold
-/// keys and capabilities.
+/// Reads a filter: a level for our own lines (what libraries say counts from `warn`), or `TARGET=LEVEL,…`. Whatever it
+/// says, the HTTP libraries never log their frames: those hold keys and capabilities.
 pub(crate) fn filter(text: &str) -> Option<EnvFilter> {
     let quiet = FRAMES.iter().filter_map(|target| format!("{target}=info").parse().ok());
-    EnvFilter::try_new(text).ok().map(|filter| quiet.fold(filter, EnvFilter::add_directive))
+    let level_alone = !text.contains(['=', ',']);
+    let directives = if level_alone { format!("warn,jwtrail={text}") } else { text.to_owned() };
+    EnvFilter::try_new(directives).ok().map(|filter| quiet.fold(filter, EnvFilter::add_directive))
 }
 
 /// What writes whole requests at level debug or trace.

@@ -17,7 +17,7 @@ use crate::model::{Event, GatewayVerdict, Proof, UnixMs, Verdict};
 use jwks::KeyState;
 use trust::TenantTrust;
 
-pub(crate) use signature::{DOOR_KEY_ID, SIGNATURE_HEADER, door_key, sign_record};
+pub(crate) use signature::{DOOR_KEY_ID, SIGNATURE_HEADER, sign_record};
 pub(crate) use trust::{Trust, TrustErrors};
 
 /// How far a source's clock may be behind the issuer's: for `nbf` and `iat`; `exp` has none (ISSUER, "Tokens").

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use aws_lc_rs::{hkdf, hmac};
+use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::trust::TrustError;
-use crate::config::{Gateway, Secret};
+use crate::config::Gateway;
 use crate::log::Record;
 use crate::model::{Event, PLATFORM_TENANT, Zone};
 
@@ -22,14 +22,6 @@ const HS256: &str = "hs256";
 
 /// A key shorter than the hash is weaker than it (RFC 7518, section 3.2).
 const SHORTEST_SECRET_BYTES: usize = 32;
-
-/// HKDF-SHA256(ingest key, "jwtrail door v1"): what the door signs with.
-pub(crate) fn door_key(ingest_key: &Secret) -> hmac::Key {
-    let extracted = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(ingest_key.expose().as_bytes());
-    #[expect(clippy::expect_used, reason = "HKDF-SHA256 gives up to 8,160 bytes; this asks for 32")]
-    let derived = extracted.expand(&[b"jwtrail door v1"], hmac::HMAC_SHA256).expect("32 bytes");
-    derived.into()
-}
 
 /// The value of the header [`SIGNATURE_HEADER`] for a record with this `value`.
 pub(crate) fn sign_record(key_id: &str, key: &hmac::Key, value: &[u8]) -> String {

@@ -73,7 +73,7 @@ fn trust() -> Trust {
         issuer("https://id.example/globex", "globex", None),
     ];
     let gateways = [gateway("edge-1", &["acme", "strict", "blind"]), gateway("edge-2", &["acme", "strict"])];
-    Trust::build(&issuers, &tenants, &gateways, door_key(&ingest_key())).unwrap()
+    Trust::build(&issuers, &tenants, &gateways, crate::keys::door(&ingest_key())).unwrap()
 }
 
 /// Verifies one event, written as `member=value …`: times in seconds from the event's; `sign=WHO` signs the record
@@ -100,8 +100,10 @@ fn verdict_of(trust: &Trust, event: &str) -> String {
             "exp" => token.exp = seconds(),
             "sign" => {
                 header = Some(match text {
-                    "door" => sign_record(DOOR_KEY_ID, &door_key(&ingest_key()), value),
-                    "tampered" => sign_record(DOOR_KEY_ID, &door_key(&ingest_key()), b"another value"),
+                    "door" => sign_record(DOOR_KEY_ID, &crate::keys::door(&ingest_key()), value),
+                    "tampered" => {
+                        sign_record(DOOR_KEY_ID, &crate::keys::door(&ingest_key()), b"another value")
+                    }
                     name if name.contains(';') => name.to_owned(),
                     name => sign_record("key-1", &gateway_key(name), value),
                 });
@@ -346,7 +348,7 @@ fn a_tenant_can_require_signatures_or_leave_them_unread() {
 #[test]
 fn the_door_key_is_hkdf_of_the_ingest_key() {
     // HKDF-SHA256 with an empty salt (RFC 5869, section 2.2), computed with another implementation.
-    let header = sign_record(DOOR_KEY_ID, &door_key(&ingest_key()), b"value");
+    let header = sign_record(DOOR_KEY_ID, &crate::keys::door(&ingest_key()), b"value");
     expect!["door;hs256;DcjISESnhun68uy9u0dxuDExZclbH5rKmU0JsCPz6kg"].assert_eq(&header);
 }
 
@@ -384,7 +386,9 @@ fn everything_that_is_wrong_is_reported_at_once() {
     door_thief.signing = ["door", "a;b", "short"]
         .map(|id| SigningKey { id: id.to_owned(), secret: Secret::new("short".to_owned()) })
         .into();
-    let Err(errors) = Trust::build(&issuers, &HashMap::new(), &[door_thief], door_key(&ingest_key())) else {
+    let Err(errors) =
+        Trust::build(&issuers, &HashMap::new(), &[door_thief], crate::keys::door(&ingest_key()))
+    else {
         panic!("nothing was found wrong");
     };
     let report = errors.to_string().replace(&directory.path().display().to_string(), "DIR");
@@ -410,7 +414,7 @@ fn everything_that_is_wrong_is_reported_at_once() {
 fn a_snapshots_name_is_a_function_of_what_it_judges_by() {
     let (one, same) = (trust(), trust());
     assert_eq!(one.name(), same.name());
-    let fewer = Trust::build(&[], &HashMap::new(), &[], door_key(&ingest_key())).unwrap();
+    let fewer = Trust::build(&[], &HashMap::new(), &[], crate::keys::door(&ingest_key())).unwrap();
     assert_ne!(one.name(), fewer.name());
     assert_eq!(one.name().len(), 12);
 }

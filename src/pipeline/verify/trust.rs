@@ -83,7 +83,7 @@ pub(crate) struct TrustErrors(pub(crate) Vec<TrustError>);
 
 impl Trust {
     /// Reads the JWK set files and builds the snapshot. All problems are reported at once, each bad key by its file
-    /// and kid. `door` is [`super::door_key`].
+    /// and kid. `door` is [`crate::keys::door`].
     pub(crate) fn build(
         issuers: &[Issuer],
         tenants: &HashMap<TenantId, Tenant>,

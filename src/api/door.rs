@@ -1,0 +1,201 @@
+//! The door, `POST /v1/events` (EVENT): gateway dialect in, canonical signed records out, and an answer only when they
+//! are durable.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::body::{self, BodyError};
+use super::credential::{Caller, Credentials};
+use super::problem::Problem;
+use crate::clock::Clock;
+use crate::log::{EventLog, LogError, NewRecord, Topic};
+use crate::pipeline::decode::lenient::{Admitted, Arrival, Credential, RefusalCode, admit};
+use crate::pipeline::verify::{DOOR_KEY_ID, SIGNATURE_HEADER, sign_record};
+use crate::telemetry::{ByCode, Metrics};
+
+/// What the door needs.
+pub(crate) struct Door {
+    pub(crate) credentials: Credentials,
+    /// Signs what the door writes.
+    pub(crate) key: hmac::Key,
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Metrics,
+}
+
+/// How long a caller is told to wait while the log is away.
+const LOG_RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// The answer: what was taken is durable.
+#[derive(Debug, Serialize)]
+struct Answer {
+    accepted: usize,
+    ids: Vec<Uuid>,
+    /// JSON pointers of what any of the events did not say and the door filled in.
+    filled: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<&'static str>,
+    refused: Vec<RefusedEvent>,
+}
+
+#[derive(Debug, Serialize)]
+struct RefusedEvent {
+    /// Which event of the body, from 0.
+    index: usize,
+    field: String,
+    code: RefusalCode,
+    message: String,
+}
+
+/// An id that the door minted is another one at the next try.
+const MINTED: &str = "an event without `id` got one here: sent again, it counts twice";
+
+pub(super) async fn post_events(
+    State(door): State<Arc<Door>>,
+    headers: HeaderMap,
+    sent: Result<Bytes, BytesRejection>,
+) -> Response {
+    let response = match door.take(&headers, sent).await {
+        Ok(response) => response,
+        Err(problem) => {
+            tracing::debug!(http.status = problem.status().as_u16(), "events were not taken");
+            problem.into_response()
+        }
+    };
+    let code = status_label(response.status());
+    door.metrics.door_requests_answered.get_or_create(&ByCode { code }).inc();
+    response
+}
+
+impl Door {
+    async fn take(
+        &self,
+        headers: &HeaderMap,
+        sent: Result<Bytes, BytesRejection>,
+    ) -> Result<Response, Problem> {
+        let caller = self
+            .credentials
+            .authenticate(headers)
+            .map_err(|error| Problem::new(StatusCode::UNAUTHORIZED, error))?;
+        let sent = sent.map_err(|error| match error.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "the body has more than 1 MiB; send fewer events at once, or gzip or zstd",
+            ),
+            status => Problem::new(status, "the body could not be read to its end"),
+        })?;
+        let text = body::unpack(headers, &sent).map_err(|error| self.not_events(&error))?;
+        let events = body::events(headers, &text).map_err(|error| self.not_events(&error))?;
+        caller.take(events.len()).map_err(|wait| {
+            Problem::later(
+                StatusCode::TOO_MANY_REQUESTS,
+                "more than 2,000 events a second with this key",
+                wait,
+            )
+        })?;
+
+        let credential = caller.credential();
+        let (mut records, mut answer) = (Vec::with_capacity(events.len()), Answer::default());
+        for (index, event) in events.iter().enumerate() {
+            let arrival = Arrival { now: self.clock.now(), fresh_id: self.clock.new_id() };
+            match admit(event.get().as_bytes(), &credential, arrival) {
+                Ok(admitted) => records.push(answer.admit(admitted, &self.key)),
+                Err(refused) => {
+                    self.metrics
+                        .door_events_refused
+                        .get_or_create(&ByCode { code: refused.code.as_str() })
+                        .inc();
+                    let crate::pipeline::decode::lenient::Refused { field, code, message } = refused;
+                    answer.refused.push(RefusedEvent { index, field, code, message });
+                }
+            }
+        }
+        if records.is_empty() {
+            return Ok((StatusCode::UNPROCESSABLE_ENTITY, Json(answer)).into_response());
+        }
+        self.log.append(Topic::Events, records).await.map_err(|error| self.log_failed(&error))?;
+        self.metrics.door_events_accepted.inc_by(answer.accepted as u64);
+        Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
+    }
+
+    fn not_events(&self, error: &BodyError) -> Problem {
+        let status = match error {
+            BodyError::ContentType(_) | BodyError::ContentEncoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            BodyError::TooLarge | BodyError::TooMany => StatusCode::PAYLOAD_TOO_LARGE,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        Problem::new(status, error)
+    }
+
+    fn log_failed(&self, error: &LogError) -> Problem {
+        self.metrics.log_calls_failed.get_or_create(&ByCode { code: error.code() }).inc();
+        tracing::warn!(code = error.code(), %error, "events at the door could not be appended");
+        let detail = "the log does not take events right now; none of these was kept for certain, send them again with their ids";
+        Problem::later(StatusCode::SERVICE_UNAVAILABLE, detail, LOG_RETRY_AFTER)
+    }
+}
+
+impl Default for Answer {
+    fn default() -> Self {
+        Self { accepted: 0, ids: Vec::new(), filled: Vec::new(), note: None, refused: Vec::new() }
+    }
+}
+
+impl Answer {
+    /// Notes what was filled in, and signs the record.
+    fn admit(&mut self, admitted: Admitted, key: &hmac::Key) -> NewRecord {
+        let Admitted { event, mut record, filled, .. } = admitted;
+        self.accepted += 1;
+        self.ids.push(event.id);
+        for field in filled {
+            if field == "/id" {
+                self.note = Some(MINTED);
+            }
+            if !self.filled.contains(&field) {
+                self.filled.push(field);
+            }
+        }
+        let signature = sign_record(DOOR_KEY_ID, key, &record.value);
+        record.headers.push((SIGNATURE_HEADER.to_owned(), signature.into_bytes()));
+        record
+    }
+}
+
+impl Caller {
+    fn credential(&self) -> Credential {
+        match self {
+            Self::Ingest => Credential::Ingest,
+            Self::Gateway(key) => Credential::Gateway {
+                gateway: key.gateway.name.clone(),
+                zone: key.gateway.zone,
+                tenants: key.gateway.tenants.clone(),
+            },
+        }
+    }
+}
+
+/// The label of a status: a closed set.
+const fn status_label(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        200 => "200",
+        202 => "202",
+        400 => "400",
+        401 => "401",
+        413 => "413",
+        415 => "415",
+        422 => "422",
+        429 => "429",
+        503 => "503",
+        _ => "other",
+    }
+}

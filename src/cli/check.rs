@@ -1,0 +1,76 @@
+//! `jwtrail check`: the effective configuration, and a try of every connection.
+
+use std::future::Future;
+
+use anyhow::bail;
+use clap::Args;
+
+use super::Common;
+use super::node::{Node, block_on, offline_walk};
+use crate::clickhouse::Client;
+use crate::config::{DestinationKind, MissingCredentials};
+use crate::log::{EventLog, Topic};
+
+/// Print the effective configuration, secrets redacted, and try every connection.
+#[derive(Debug, Args)]
+pub(super) struct Check {}
+
+impl Check {
+    pub(super) fn run(self, common: &Common) -> anyhow::Result<()> {
+        let config = common.load(MissingCredentials::Accept)?;
+        print!("{}", config.effective());
+        block_on(async {
+            let node = Node::start(config)?;
+            println!("\n# connections and files");
+            let mut failed = 0;
+            failed +=
+                say("rules, issuers and geo files", async { offline_walk(&node.config).map(|_| ()) }).await;
+            let client = Client::new(&node.config.clickhouse);
+            failed += say("ClickHouse", async { Ok(client.ping().await?) }).await;
+            if node.config.kafka.is_some() {
+                failed += say("Kafka", async { topics(node.open_kafka()?.as_ref()).await }).await;
+            } else {
+                println!("log: the journal in {}", node.config.data_dir.join("journal").display());
+            }
+            for destination in &node.config.destinations {
+                // A webhook is not called: a receiver must not see what is no alert.
+                if let DestinationKind::File { path } = &destination.kind {
+                    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+                    let there = folder.is_none_or(std::path::Path::is_dir);
+                    let found = async { if there { Ok(()) } else { bail!("its folder is not there") } };
+                    failed += say(&format!("destination {}", destination.name), found).await;
+                }
+            }
+            if failed > 0 { bail!("{failed} of them failed") } else { Ok(()) }
+        })
+    }
+}
+
+/// Prints what came of one try; returns how many failed, 0 or 1.
+async fn say(what: &str, tried: impl Future<Output = anyhow::Result<()>>) -> usize {
+    match tried.await {
+        Ok(()) => {
+            println!("{what}: ok");
+            0
+        }
+        Err(error) => {
+            println!("{what}: {error:#}");
+            1
+        }
+    }
+}
+
+/// Whether the topics are there, with as many partitions as they were made with.
+async fn topics(log: &dyn EventLog) -> anyhow::Result<()> {
+    log.health().await?;
+    for topic in Topic::ALL {
+        let (wanted, there) = (topic.spec(false).partitions, log.partitions(topic).await?);
+        if topic == Topic::Events && there != wanted {
+            println!(
+                "{}: {there} partitions, made with another number than {wanted}: kept as it is",
+                topic.name()
+            );
+        }
+    }
+    Ok(())
+}

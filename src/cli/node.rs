@@ -1,0 +1,240 @@
+//! How the roles are put together from their parts: one place that knows them all, and nothing else does.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use axum::Router;
+
+use crate::api::{self, Credentials, Door};
+use crate::clickhouse::Client;
+use crate::clock::{Clock, Random};
+use crate::config::{Config, Fsync, Secret};
+use crate::deliver::{self, Deliver};
+use crate::keys;
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::log::journal::{FsyncPolicy, Journal, JournalOptions};
+use crate::log::kafka::KafkaLog;
+use crate::log::{EventLog, Topic, TopicSpec};
+use crate::model::{Alert, LogId, PartitionId};
+use crate::pipeline::corridor::{self, Context, Gauges, Pace, Workers};
+use crate::pipeline::settle::Adopt;
+use crate::pipeline::store::{Retention, Store};
+use crate::pipeline::{Snapshots, Walk, alert, decode, detect, enrich, verify};
+use crate::telemetry::{self, Metrics, Readiness};
+
+/// Runs a future on a runtime of its own. Threads beyond the two that I/O needs would take from the walk.
+pub(super) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_stack_size(4 << 20)
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    let outcome = runtime.block_on(future);
+    // What still blocks (a broker that does not answer) must not keep a finished process alive.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    outcome
+}
+
+/// What every long-running role has.
+pub(super) struct Node {
+    pub(super) config: Config,
+    pub(super) clock: Clock,
+    pub(super) lifecycle: Lifecycle,
+    pub(super) metrics: Metrics,
+    pub(super) readiness: Readiness,
+}
+
+impl Node {
+    /// Starts logging and listens for signals.
+    pub(super) fn start(config: Config) -> anyhow::Result<Self> {
+        let filter = telemetry::filter(&config.log).ok_or_else(|| {
+            anyhow!("log = \"{}\" is not a filter such as info or jwtrail=debug,warn", config.log)
+        })?;
+        telemetry::start_logging(filter, config.log_format);
+        let lifecycle = Lifecycle::new(config.grace);
+        lifecycle.watch_signals().context("listening for signals")?;
+        let (metrics, readiness) = (Metrics::new(), Readiness::default());
+        Ok(Self { config, clock: Clock::default(), lifecycle, metrics, readiness })
+    }
+
+    /// Kafka if it is configured, else the journal of this machine.
+    pub(super) fn open_log(&self) -> anyhow::Result<Arc<dyn EventLog>> {
+        if self.config.kafka.is_some() { self.open_kafka() } else { self.open_journal() }
+    }
+
+    /// For roles that are processes of their own: a journal belongs to one process.
+    pub(super) fn open_kafka(&self) -> anyhow::Result<Arc<dyn EventLog>> {
+        let kafka = self.config.kafka.as_ref().ok_or_else(|| {
+            anyhow!("this role shares the log with others, which needs Kafka: set [kafka] brokers, or run `jwtrail up` on one machine")
+        })?;
+        Ok(Arc::new(KafkaLog::connect(kafka)?))
+    }
+
+    fn open_journal(&self) -> anyhow::Result<Arc<dyn EventLog>> {
+        let journal = self.config.journal;
+        let fsync = match journal.fsync {
+            Fsync::Always => FsyncPolicy::Always,
+            Fsync::Interval => FsyncPolicy::Interval(Duration::from_secs(1)),
+        };
+        let options = JournalOptions { fsync, limit_bytes: journal.max_bytes, ..JournalOptions::default() };
+        Ok(Journal::open(&self.config.data_dir.join("journal"), options, self.clock.clone())?)
+    }
+
+    /// Topics and schema as this version wants them.
+    pub(super) async fn migrate(&self, log: &dyn EventLog, client: &Client) -> anyhow::Result<Vec<String>> {
+        let mut done = log.migrate(&self.topics()).await?;
+        done.extend(crate::clickhouse::migrate(client).await?.into_iter().map(str::to_owned));
+        Ok(done)
+    }
+
+    fn topics(&self) -> Vec<TopicSpec> {
+        Topic::ALL.iter().map(|topic| topic.spec(self.config.kafka.is_none())).collect()
+    }
+
+    /// Starts the pipeline.
+    pub(super) async fn start_pipeline(&self, pipeline: Pipeline) -> anyhow::Result<()> {
+        let Pipeline { log, client, adopt, on_alert } = pipeline;
+        let snapshots = self.watch_snapshots()?;
+        let bounds = bounds(&self.config, self.config.ingest_key()?, log.partitions(Topic::Events).await?);
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let context = Context {
+            store: Store::new(client, Arc::clone(&log)),
+            log,
+            retention: Arc::new(Retention::new(&self.config)),
+            workers: Workers::start(cores).context("starting the walk's threads")?,
+            snapshots,
+            bounds,
+            adopt,
+            pace: Pace::default(),
+            metrics: self.metrics.clone(),
+            readiness: self.readiness.clone(),
+            on_alert,
+            gauges: Gauges::default(),
+        };
+        self.lifecycle.spawn("corridor", corridor::run(Arc::new(context), self.lifecycle.clone()));
+        Ok(())
+    }
+
+    /// Starts the door, beside metrics and health.
+    pub(super) async fn start_api(&self, log: Arc<dyn EventLog>) -> anyhow::Result<()> {
+        let ingest_key = self.config.ingest_key()?;
+        let door = Door {
+            credentials: Credentials::new(ingest_key, &self.config.gateways),
+            key: keys::door(ingest_key),
+            log,
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+        };
+        let routes = api::routes(Arc::new(door)).merge(self.routes());
+        self.listen(self.config.api, routes).await
+    }
+
+    /// Starts what carries alerts to their destinations.
+    pub(super) fn start_delivery(
+        &self,
+        log: Arc<dyn EventLog>,
+        client: Client,
+        retry_given_up: bool,
+    ) -> anyhow::Result<()> {
+        let deliver = Deliver {
+            log,
+            destinations: self.config.destinations.clone(),
+            rows: Arc::new(client),
+            metrics: self.metrics.clone(),
+            readiness: self.readiness.clone(),
+            clock: self.clock.clone(),
+            pace: deliver::Pace::default(),
+            timeouts: deliver::Timeouts::default(),
+            retry_given_up,
+        };
+        Ok(deliver::run(deliver, &self.lifecycle)?)
+    }
+
+    /// Metrics and health.
+    pub(super) fn routes(&self) -> Router {
+        telemetry::routes(self.metrics.clone(), self.readiness.clone(), self.lifecycle.clone())
+    }
+
+    pub(super) async fn listen(&self, address: SocketAddr, routes: Router) -> anyhow::Result<()> {
+        let listening = telemetry::listen(address, routes, &self.lifecycle).await;
+        listening.with_context(|| format!("listening at {address}; is another jwtrail running there?"))?;
+        Ok(())
+    }
+
+    /// Keeps watching the geo files; issuers and rules stay as they were at the start.
+    fn watch_snapshots(&self) -> anyhow::Result<Box<dyn Fn() -> Snapshots + Send + Sync>> {
+        let fixed = Fixed::read(&self.config, self.config.ingest_key()?)?;
+        let watch = enrich::AtlasWatch::open(self.config.geo.clone())?;
+        let atlas = watch.published();
+        watch.spawn(&self.lifecycle);
+        Ok(Box::new(move || fixed.with(atlas.load_full())))
+    }
+
+    /// Waits for the signal, then for everything to end.
+    pub(super) async fn finish(&self) -> anyhow::Result<()> {
+        let left = self.lifecycle.finish().await;
+        if self.lifecycle.phase() == Phase::Aborting && !left.is_empty() {
+            return Err(anyhow!("aborted; what was not committed is walked again at the next start"));
+        }
+        Ok(())
+    }
+}
+
+/// What the pipeline is started with.
+pub(super) struct Pipeline {
+    pub(super) log: Arc<dyn EventLog>,
+    pub(super) client: Client,
+    pub(super) adopt: Option<Adopt>,
+    pub(super) on_alert: Option<Box<dyn Fn(&Alert) + Send + Sync>>,
+}
+
+/// The snapshots that do not change while we run.
+struct Fixed {
+    trust: Arc<verify::Trust>,
+    rules: Arc<detect::Rulebook>,
+    policy: Arc<alert::Policy>,
+}
+
+impl Fixed {
+    fn read(config: &Config, ingest_key: &Secret) -> anyhow::Result<Self> {
+        let door = keys::door(ingest_key);
+        let trust = verify::Trust::build(&config.issuers, &config.tenants, &config.gateways, door)?;
+        Ok(Self {
+            trust: Arc::new(trust),
+            rules: Arc::new(detect::Rulebook::new(&config.clients, &config.egress, &config.issuers)),
+            policy: Arc::new(alert::Policy::new(&config.suppressions)),
+        })
+    }
+
+    fn with(&self, atlas: Arc<enrich::Atlas>) -> Snapshots {
+        Snapshots {
+            name: format!("trust={} geo={}", self.trust.name(), atlas.build()).into(),
+            verify: Arc::clone(&self.trust),
+            enrich: atlas,
+            detect: Arc::clone(&self.rules),
+            alert: Arc::clone(&self.policy),
+        }
+    }
+}
+
+/// A walk of one partition that stores nothing: what `evaluate` walks a file through.
+pub(super) fn offline_walk(config: &Config) -> anyhow::Result<Walk> {
+    // Without an installation there is no ingest key, and no record that was signed or sealed with it either.
+    let ingest_key = config.ingest_key().cloned().unwrap_or_else(|_| Secret::new(Random::hex::<32>()));
+    let snapshots = Fixed::read(config, &ingest_key)?.with(Arc::new(enrich::Atlas::load(&config.geo)?));
+    Ok(Walk::new(bounds(config, &ingest_key, 1), snapshots, PartitionId(0)))
+}
+
+/// The bounds of a walk over a topic of so many partitions. Each lane puts its own log id in.
+fn bounds(config: &Config, ingest_key: &Secret, partitions: u32) -> decode::Bounds {
+    decode::Bounds {
+        max_event_age: config.max_event_age,
+        partitions,
+        forward_key: Arc::new(keys::forward(ingest_key)),
+        log: LogId::draw(),
+    }
+}

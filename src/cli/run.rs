@@ -1,0 +1,42 @@
+//! `jwtrail run`: the pipeline as a process of its own.
+
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::Common;
+use super::node::{Node, Pipeline, block_on};
+use crate::clickhouse::Client;
+use crate::config::MissingCredentials;
+use crate::pipeline::settle::Adopt;
+
+/// The pipeline: consume, verify, enrich, detect, alert, store.
+///
+/// Start as many as you like: the group divides the partitions among them. Metrics and health are on
+/// 127.0.0.1:9101 (`run_metrics`).
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// Where to go on if log and ClickHouse do not agree: commit, rows, beginning (the error says when)
+    #[arg(long, value_name = "HOW", value_parser = adopt)]
+    pub(super) adopt: Option<Adopt>,
+}
+
+/// Reads `--adopt`.
+pub(super) fn adopt(text: &str) -> Result<Adopt, String> {
+    Adopt::parse(text).ok_or_else(|| "one of: commit, rows, beginning".to_owned())
+}
+
+impl Run {
+    pub(super) fn run(self, common: &Common) -> anyhow::Result<()> {
+        let config = common.load(MissingCredentials::Accept)?;
+        block_on(async {
+            let node = Node::start(config)?;
+            let log = node.open_kafka()?;
+            let client = Client::new(&node.config.clickhouse);
+            let pipeline = Pipeline { log: Arc::clone(&log), client, adopt: self.adopt, on_alert: None };
+            node.start_pipeline(pipeline).await?;
+            node.listen(node.config.run_metrics, node.routes()).await?;
+            node.finish().await
+        })
+    }
+}

@@ -1,0 +1,138 @@
+//! `jwtrail up`: everything in one process.
+
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::Common;
+use super::demo::{self, Demo};
+use super::node::{Node, Pipeline, block_on};
+use super::run::adopt;
+use crate::clickhouse::Client;
+use crate::clickhouse::engine::{self, Engine, EngineOptions};
+use crate::config::{Config, Credentials, MissingCredentials};
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::pipeline::settle::Adopt;
+
+/// Everything in one process on embedded defaults.
+///
+/// Each real server that is configured (--brokers, --clickhouse-url) replaces its embedded stand-in. While it runs,
+/// the other commands speak to its API.
+#[derive(Debug, Args)]
+pub(super) struct Up {
+    /// Add simulated tenants, gateways and attacks, and show what is caught
+    #[arg(long)]
+    demo: bool,
+    /// The demo's seed
+    #[arg(long, default_value_t = 1, requires = "demo")]
+    seed: u64,
+    /// Where to go on if log and ClickHouse do not agree: commit, rows, beginning (the error says when)
+    #[arg(long, value_name = "HOW", value_parser = adopt)]
+    adopt: Option<Adopt>,
+}
+
+impl Up {
+    pub(super) fn run(self, common: &Common) -> anyhow::Result<()> {
+        let mut config = common.load(MissingCredentials::Make)?;
+        if self.demo {
+            demo::declare(&mut config)?;
+        }
+        block_on(self.serve(config))
+    }
+
+    async fn serve(self, config: Config) -> anyhow::Result<()> {
+        let node = Node::start(config)?;
+        // The engine outlives what stores into it: it has a lifecycle of its own, which ends last.
+        let foundation = Lifecycle::new(node.config.grace);
+        let engine = match node.config.clickhouse.url {
+            None => Some(start_engine(&node.config, &foundation).await?),
+            Some(_) => None,
+        };
+        let served = self.serve_on(&node).await;
+        node.lifecycle.advance(Phase::Draining);
+        let finished = node.finish().await;
+        if let Some(engine) = engine {
+            engine.stop().await;
+        }
+        foundation.advance(Phase::Draining);
+        foundation.finish().await;
+        served.and(finished)
+    }
+
+    async fn serve_on(&self, node: &Node) -> anyhow::Result<()> {
+        let config = &node.config;
+        let client = Client::new(&config.clickhouse);
+        let log = node.open_log()?;
+        for change in node.migrate(log.as_ref(), &client).await? {
+            tracing::info!(change, "migrated");
+        }
+        let demo = self.demo.then(|| Demo::new(self.seed, node));
+        let on_alert = demo.as_ref().map(Demo::on_alert);
+        let pipeline =
+            Pipeline { log: Arc::clone(&log), client: client.clone(), adopt: self.adopt, on_alert };
+        node.start_pipeline(pipeline).await?;
+        node.start_delivery(Arc::clone(&log), client.clone(), false)?;
+        node.start_api(log).await?;
+        println!("{}", banner(config, self.demo));
+        match demo {
+            Some(demo) => demo.run(node, &client).await,
+            None => {
+                node.lifecycle.draining().await;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The embedded ClickHouse, in a child process.
+async fn start_engine(config: &Config, lifecycle: &Lifecycle) -> anyhow::Result<Engine> {
+    let options = EngineOptions {
+        library: None,
+        data_dir: config.data_dir.join("clickhouse"),
+        listen: config.clickhouse.listen,
+        credentials: engine::Credentials {
+            jwtrail: config.clickhouse.password.clone(),
+            analyst: config.clickhouse.analyst_password.clone(),
+        },
+    };
+    Ok(Engine::start(options, lifecycle).await?)
+}
+
+/// Where everything is, and what to try.
+fn banner(config: &Config, demo: bool) -> String {
+    let credentials = Credentials::path(&config.data_dir);
+    let log = match &config.kafka {
+        Some(kafka) => format!("Kafka at {}", kafka.brokers),
+        None => format!("the journal in {}", config.data_dir.join("journal").display()),
+    };
+    let clickhouse = match &config.clickhouse.url {
+        Some(url) => url.clone(),
+        None => format!(
+            "http://{}, users jwtrail and analyst (read only), database {}",
+            config.clickhouse.listen, config.clickhouse.database
+        ),
+    };
+    let mut text = format!(
+        "\nJWTrail is up.\n  \
+         door          POST http://{api}/v1/events\n  \
+         health        http://{api}/readyz  /healthz  /metrics\n  \
+         ClickHouse    {clickhouse}\n  \
+         log           {log}\n  \
+         keys          {credentials}\n",
+        api = config.api,
+        credentials = credentials.display(),
+    );
+    if demo {
+        let data_dir = match config.data_dir.to_str() {
+            Some("data" | "./data") | None => String::new(),
+            Some(other) => format!(" --data-dir {other}"),
+        };
+        let api = if config.api.port() == 8080 { String::new() } else { format!(" --api {}", config.api) };
+        text.push_str(&format!(
+            "\nTry it: one token in Paris, then in Tokyo on another device.\n  \
+             jwtrail send{data_dir}{api} --sub alice --jti try-1 --ip 203.0.113.7\n  \
+             jwtrail send{data_dir}{api} --sub alice --jti try-1 --ip 198.51.100.7 --user-agent 'Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36'\n"
+        ));
+    }
+    text
+}

@@ -1,0 +1,24 @@
+//! Keys that are derived from the ingest key, one a purpose: what signs at the door cannot seal a forward.
+
+use aws_lc_rs::{hkdf, hmac};
+
+use crate::config::Secret;
+
+/// HKDF-SHA256(ingest key, `purpose`) without salt (RFC 5869), as an HMAC-SHA256 key.
+fn derive(ingest_key: &Secret, purpose: &str) -> hmac::Key {
+    let extracted = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(ingest_key.expose().as_bytes());
+    let info = [purpose.as_bytes()];
+    #[expect(clippy::expect_used, reason = "HKDF-SHA256 gives up to 8,160 bytes; this asks for 32")]
+    let derived = extracted.expand(&info, hmac::HMAC_SHA256).expect("32 bytes");
+    derived.into()
+}
+
+/// Signs what the door writes, so that the walk can tell it from what anyone wrote.
+pub(crate) fn door(ingest_key: &Secret) -> hmac::Key {
+    derive(ingest_key, "jwtrail door v1")
+}
+
+/// Seals `jwtrail-forward`: where a record lay before it was brought home.
+pub(crate) fn forward(ingest_key: &Secret) -> hmac::Key {
+    derive(ingest_key, "forward")
+}

@@ -1,0 +1,60 @@
+//! What the lanes of a process hold together: the gauges are sums over partitions, and a partition that is let go must
+//! leave them.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::model::PartitionId;
+use crate::pipeline::detect::StateSize;
+use crate::telemetry::{ByKind, Metrics};
+
+/// The owned partitions and the size of each one's detector state.
+#[derive(Default)]
+pub(crate) struct Gauges {
+    owned: Mutex<HashMap<PartitionId, StateSize>>,
+}
+
+impl Gauges {
+    fn lock(&self) -> MutexGuard<'_, HashMap<PartitionId, StateSize>> {
+        // A map of numbers is whole whatever panicked beside it.
+        self.owned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn owned(&self) -> usize {
+        self.lock().len()
+    }
+
+    pub(super) fn own(&self, partition: PartitionId) {
+        self.lock().insert(partition, StateSize::default());
+    }
+
+    pub(super) fn let_go(&self, partition: PartitionId, metrics: &Metrics) {
+        let mut owned = self.lock();
+        owned.remove(&partition);
+        show(&owned, metrics);
+    }
+
+    pub(super) fn let_all_go(&self) {
+        self.lock().clear();
+    }
+
+    /// One partition's detector, as it is now.
+    pub(super) fn detector(&self, partition: PartitionId, size: StateSize, metrics: &Metrics) {
+        let mut owned = self.lock();
+        let before = owned.insert(partition, size).unwrap_or_default();
+        let evicted = metrics.detector_keys_evicted.get_or_create(&ByKind { kind: "any" });
+        evicted.inc_by(size.evicted.saturating_sub(before.evicted));
+        show(&owned, metrics);
+    }
+}
+
+fn show(owned: &HashMap<PartitionId, StateSize>, metrics: &Metrics) {
+    let sum = |of: fn(&StateSize) -> usize| {
+        i64::try_from(owned.values().map(of).sum::<usize>()).unwrap_or(i64::MAX)
+    };
+    let keys = |kind, number| metrics.detector_keys.get_or_create(&ByKind { kind }).set(number);
+    keys("subject", sum(|size| size.subjects));
+    keys("token", sum(|size| size.tokens));
+    keys("case", sum(|size| size.cases));
+    metrics.detector_state_bytes.set(sum(|size| size.bytes));
+}

@@ -1,0 +1,448 @@
+//! One partition's life while it is ours: take it over, remember, then fetch → walk → settle until told to stop.
+//!
+//! Two things go on at the same time: the *step* (fetch a batch, or walk it on a worker thread) and the *settling* of
+//! the block that was cut last (at most one in flight). Everything they share is handed over by value.
+
+use std::future::Future;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::Context;
+use super::workers::WorkerGone;
+use crate::log::{Assigned, Batch, Lane, LogError, Topic};
+use crate::model::{LogId, Offset, PartitionId};
+use crate::pipeline::settle::{self, Adopted, SettleError, Settler};
+use crate::pipeline::store::{Block, CutBlock, Origin, Put, StoreError, Stored};
+use crate::pipeline::{Walk, decode};
+use crate::telemetry::Stage;
+
+/// What a lane is told by whoever runs the group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Orders {
+    Walk,
+    /// Settle what was walked, then end.
+    Finish,
+    /// End now; commit nothing.
+    Drop,
+}
+
+/// Why a lane ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LaneError {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Settle(#[from] SettleError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Worker(#[from] WorkerGone),
+}
+
+impl LaneError {
+    /// Whether only an operator's word (`--adopt`) lets this partition go on.
+    pub(super) const fn needs_operator(&self) -> bool {
+        matches!(self, Self::Settle(SettleError::Undecided { .. } | SettleError::CannotAdopt { .. }))
+    }
+
+    pub(super) const fn code(&self) -> &'static str {
+        match self {
+            Self::Log(error) => error.code(),
+            Self::Settle(error) => error.code(),
+            Self::Store(error) => error.code(),
+            Self::Worker(_) => "worker_gone",
+        }
+    }
+}
+
+/// Records that are walked for state alone reach back this far before the commit, in append time: a case of 24 hours
+/// rests on pairs that are up to 20 hours older (PROMISE, clause 3).
+const STATE_SPAN: Duration = Duration::from_secs(50 * 60 * 60);
+
+/// At most so many records a batch: what is walked without a look at the orders.
+const BATCH_RECORDS: usize = 4_096;
+
+/// A batch and how many of its records have been walked.
+struct Fetched {
+    batch: Batch,
+    walked: usize,
+}
+
+/// A block being filled, and everything that fills it. It goes to the worker thread and comes back whole.
+struct Filling {
+    walk: Box<Walk>,
+    block: Block,
+    /// Everything before this offset was read: records, or holes that transactions left.
+    position: Offset,
+}
+
+/// A block on its way to ClickHouse.
+struct InFlight {
+    block: CutBlock,
+    stored: Stored,
+}
+
+type Boxed<T> = Pin<Box<dyn Future<Output = Result<T, LaneError>> + Send>>;
+
+/// What the step is busy with. There is none while the block is full and waits for the settling.
+enum Step {
+    Fetching(Boxed<Batch>),
+    Walking(Boxed<(Filling, Fetched)>),
+}
+
+enum Stepped {
+    Fetched(Batch),
+    Walked(Filling, Fetched),
+}
+
+async fn stepped(step: &mut Option<Step>) -> Result<Stepped, LaneError> {
+    match step {
+        Some(Step::Fetching(fetching)) => Ok(Stepped::Fetched(fetching.await?)),
+        Some(Step::Walking(walking)) => {
+            let (filling, fetched) = walking.await?;
+            Ok(Stepped::Walked(filling, fetched))
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Walks one partition until the orders change or it is lost.
+pub(super) async fn run(
+    context: Arc<Context>,
+    assigned: Assigned,
+    mut orders: watch::Receiver<Orders>,
+) -> Result<(), LaneError> {
+    let lane = tokio::select! {
+        begun = OwnedLane::begin(&context, &assigned) => begun?,
+        _ = orders.wait_for(|orders| *orders != Orders::Walk) => return Ok(()),
+    };
+    lane.run(orders).await
+}
+
+/// One owned partition.
+struct OwnedLane {
+    context: Arc<Context>,
+    lane: Arc<dyn Lane>,
+    partition: PartitionId,
+    log: LogId,
+    adopted: Adopted,
+    settler: Arc<Settler>,
+    /// `None` while it is away on a worker thread.
+    filling: Option<Filling>,
+    /// When the block being filled got its first record.
+    filling_since: Option<Instant>,
+    /// Set until the block that a former owner had reserved is walked again: it must end exactly here.
+    must_end_at: Option<Offset>,
+    /// Records that were fetched and belong to the next block.
+    rest: Option<Fetched>,
+    /// An empty batch, kept for its memory.
+    spare: Batch,
+    /// Stored, but its end is not committed yet.
+    stored: Option<InFlight>,
+    settling: Option<Boxed<Option<InFlight>>>,
+}
+
+impl OwnedLane {
+    /// Takes the partition over: finds out where to go on, and walks what came before for state alone.
+    async fn begin(context: &Arc<Context>, assigned: &Assigned) -> Result<Self, LaneError> {
+        let (partition, lane) = (assigned.partition, Arc::clone(&assigned.lane));
+        let adopted = context.retrying(partition, || adopt(context, assigned)).await?;
+        let log = adopted.log.clone();
+        let bounds = decode::Bounds { log: log.clone(), ..context.bounds.clone() };
+        let snapshots = context.snapshots();
+        let name = Arc::clone(&snapshots.name);
+        let walk = Box::new(Walk::new(bounds, snapshots, partition));
+        let resume = adopted.resume_at.offset();
+        let walk = remember(context, lane.as_ref(), partition, assigned.start, resume, walk).await?;
+        tracing::info!(
+            kafka.partition = partition.0, log.id = %log, resume_at = %resume, start = %assigned.start,
+            end = %assigned.end, unfinished = adopted.unfinished.is_some(), "the partition is ours"
+        );
+        if let Some(truncated) = adopted.truncated {
+            tracing::error!(
+                kafka.partition = partition.0, from = %truncated.from, to = %truncated.to,
+                "records were gone from the log before they were walked"
+            );
+        }
+        let origin = Origin { log: log.clone(), topic: Topic::Events, partition };
+        let block = Block::new(origin, resume, Arc::clone(&context.retention), name);
+        Ok(Self {
+            context: Arc::clone(context),
+            settler: Arc::new(Settler::new(Arc::clone(&lane), log.clone())),
+            lane,
+            partition,
+            log,
+            must_end_at: adopted.unfinished,
+            adopted,
+            filling: Some(Filling { walk, block, position: resume }),
+            filling_since: None,
+            rest: None,
+            spare: Batch::default(),
+            stored: None,
+            settling: None,
+        })
+    }
+
+    async fn run(mut self, mut orders: watch::Receiver<Orders>) -> Result<(), LaneError> {
+        let mut step = None;
+        loop {
+            let now = *orders.borrow_and_update();
+            if now == Orders::Drop {
+                return Ok(());
+            }
+            let finishing = now == Orders::Finish;
+            if finishing && matches!(step, Some(Step::Fetching(_))) {
+                step = None;
+            }
+            self.settle_what_is_due(finishing);
+            if step.is_none() && !finishing {
+                step = self.next_step();
+            }
+            if finishing && step.is_none() && self.settling.is_none() {
+                return Ok(());
+            }
+            let due = self.due_at().filter(|_| self.settling.is_none() && self.filling.is_some());
+            // Nothing is lost when another branch wins: the futures stay where they are and are polled again.
+            tokio::select! {
+                stepped = stepped(&mut step) => {
+                    step = None;
+                    match stepped? {
+                        Stepped::Fetched(batch) => {
+                            self.context.metrics.records_consumed.inc_by(batch.len() as u64);
+                            self.rest = Some(Fetched { batch, walked: 0 });
+                        }
+                        Stepped::Walked(filling, fetched) => self.take_back(filling, fetched),
+                    }
+                }
+                settled = settled(&mut self.settling) => {
+                    self.settling = None;
+                    self.stored = settled?;
+                }
+                () = sleep_until(due) => {}
+                // The member is gone without an order: the process aborts.
+                changed = orders.changed() => if changed.is_err() { return Ok(()) },
+            }
+        }
+    }
+
+    fn take_back(&mut self, filling: Filling, fetched: Fetched) {
+        if self.filling_since.is_none() && !filling.block.is_empty() {
+            self.filling_since = Some(Instant::now());
+        }
+        self.filling = Some(filling);
+        if fetched.walked < fetched.batch.len() {
+            self.rest = Some(fetched);
+        } else {
+            self.spare = fetched.batch;
+        }
+    }
+
+    /// Walk what was fetched, else fetch; nothing while the block is full.
+    fn next_step(&mut self) -> Option<Step> {
+        if self
+            .filling
+            .as_ref()
+            .is_none_or(|filling| filling.block.is_full() || self.is_at_reserved_end(filling))
+        {
+            return None;
+        }
+        if let Some(fetched) = self.rest.take() {
+            return self.walk_on(fetched);
+        }
+        let lane = Arc::clone(&self.lane);
+        let mut batch = std::mem::take(&mut self.spare);
+        Some(Step::Fetching(Box::pin(async move {
+            lane.next(&mut batch, BATCH_RECORDS).await?;
+            Ok(batch)
+        })))
+    }
+
+    fn walk_on(&mut self, mut fetched: Fetched) -> Option<Step> {
+        let Filling { mut walk, mut block, position } = self.filling.take()?;
+        let range = self.range_for_block(&fetched);
+        // Everything before the batch's position was read; what lies past a reserved end is not this block's.
+        let read = fetched.batch.position().unwrap_or(position);
+        let limit = self.must_end_at.map_or(read, |end| end.resume_after().offset());
+        let position = position.max(read.min(limit));
+        let (context, partition) = (Arc::clone(&self.context), self.partition);
+        Some(Step::Walking(Box::pin(async move {
+            let walked = context.workers.run(partition, move || {
+                walk.walk(&fetched.batch, range.clone(), Some(&mut block));
+                fetched.walked = range.end;
+                (Filling { walk, block, position }, fetched)
+            });
+            let (mut filling, fetched) = walked.await?;
+            // An alert does not wait for its block; the block's release waits for its alerts.
+            context.tell(partition, filling.block.take_alerts()).await?;
+            Ok((filling, fetched))
+        })))
+    }
+
+    /// The records that still belong to the block being filled.
+    fn range_for_block(&self, fetched: &Fetched) -> Range<usize> {
+        let end = match self.must_end_at {
+            Some(end) => fetched.batch.count_before(end.resume_after().offset()),
+            None => fetched.batch.len(),
+        };
+        fetched.walked..end.max(fetched.walked)
+    }
+
+    fn is_at_reserved_end(&self, filling: &Filling) -> bool {
+        self.must_end_at.is_some_and(|end| filling.position > end)
+    }
+
+    fn due_at(&self) -> Option<Instant> {
+        Some(self.filling_since? + self.context.pace.age(self.context.owned()))
+    }
+
+    fn is_due(&self, filling: &Filling, finishing: bool) -> bool {
+        if self.must_end_at.is_some() {
+            return self.is_at_reserved_end(filling);
+        }
+        let aged = || self.due_at().is_some_and(|due| due <= Instant::now());
+        !filling.block.is_empty() && (finishing || filling.block.is_full() || aged())
+    }
+
+    /// Starts the next settling: commits the end of what is stored, together with the next block if that is due.
+    fn settle_what_is_due(&mut self, finishing: bool) {
+        if self.settling.is_some() {
+            return;
+        }
+        let reserved = self.must_end_at.is_some();
+        let due = self.filling.as_ref().is_some_and(|filling| self.is_due(filling, finishing));
+        let next = if due { self.cut() } else { None };
+        let stored = self.stored.take();
+        if stored.is_none() && next.is_none() {
+            return;
+        }
+        let settling = Settling {
+            context: Arc::clone(&self.context),
+            settler: Arc::clone(&self.settler),
+            partition: self.partition,
+            put: next.as_ref().map(|next| self.adopted.put_of(next.id().first)),
+            reserved,
+        };
+        self.settling = Some(Box::pin(settling.run(stored, next)));
+    }
+
+    /// Ends the block being filled and begins the next one with the newest snapshots.
+    fn cut(&mut self) -> Option<CutBlock> {
+        let Filling { mut walk, block, position } = self.filling.take()?;
+        let snapshots = self.context.snapshots();
+        let origin = Origin { log: self.log.clone(), topic: Topic::Events, partition: self.partition };
+        let next =
+            Block::new(origin, position, Arc::clone(&self.context.retention), Arc::clone(&snapshots.name));
+        walk.use_snapshots(snapshots);
+        let size = walk.detector().size();
+        self.context.gauges.detector(self.partition, size, &self.context.metrics);
+        self.filling = Some(Filling { walk, block: next, position });
+        if let Some(since) = self.filling_since.take() {
+            self.context.stage(Stage::Filled, since);
+        }
+        self.must_end_at = None;
+        Some(block.cut(position.before()?))
+    }
+}
+
+async fn adopt(context: &Context, assigned: &Assigned) -> Result<Adopted, SettleError> {
+    settle::adopt(assigned, Topic::Events, &context.store, context.adopt).await
+}
+
+/// Builds the state that the owner before us had, by walking its last hours again. Leaves the lane at `resume`.
+async fn remember(
+    context: &Context,
+    lane: &dyn Lane,
+    partition: PartitionId,
+    start: Offset,
+    resume: Offset,
+    mut walk: Box<Walk>,
+) -> Result<Box<Walk>, LaneError> {
+    let mut batch = Batch::default();
+    // The last settled record tells when the commit was: the state reaches back from there, not from now.
+    let from = match resume.before().filter(|last| *last >= start) {
+        None => resume,
+        Some(last) => {
+            lane.seek(last).await?;
+            lane.next(&mut batch, 1).await?;
+            let settled_at = batch.slice(0..batch.len().min(1)).next().map(|record| record.append_time);
+            match settled_at {
+                Some(time) => context.log.offset_at(Topic::Events, partition, time - STATE_SPAN).await?,
+                None => start,
+            }
+        }
+    };
+    let mut position = from.clamp(start.min(resume), resume);
+    lane.seek(position).await?;
+    while position < resume {
+        lane.next(&mut batch, BATCH_RECORDS).await?;
+        position = batch.position().unwrap_or(position);
+        let range = 0..batch.count_before(resume);
+        (walk, batch) = context
+            .workers
+            .run(partition, move || {
+                walk.walk(&batch, range, None);
+                (walk, batch)
+            })
+            .await?;
+    }
+    // The last batch may have read past it.
+    lane.seek(resume).await?;
+    Ok(walk)
+}
+
+/// The settling of one block, and of the commit that the one before it still lacks.
+struct Settling {
+    context: Arc<Context>,
+    settler: Arc<Settler>,
+    partition: PartitionId,
+    put: Option<Put>,
+    /// A former owner reserved the block, forwards and all: reserving it again would forward them twice.
+    reserved: bool,
+}
+
+impl Settling {
+    async fn run(
+        self,
+        stored: Option<InFlight>,
+        next: Option<CutBlock>,
+    ) -> Result<Option<InFlight>, LaneError> {
+        let began = Instant::now();
+        match (&stored, &next) {
+            (Some(stored), next) => {
+                let release = || self.settler.release(&stored.block, next.as_ref());
+                self.context.retrying(self.partition, release).await?;
+                self.context.stage(Stage::Released, began);
+                self.context.settled(self.partition, stored.block.id().last, &stored.stored);
+            }
+            (None, Some(next)) if !self.reserved => {
+                self.context.retrying(self.partition, || self.settler.reserve(next)).await?;
+                self.context.stage(Stage::Reserved, began);
+            }
+            (None, _) => {}
+        }
+        let (Some(block), Some(put)) = (next, self.put) else { return Ok(None) };
+        let began = Instant::now();
+        let stored = self.context.store.put(&block, put).await?;
+        self.context.stage(Stage::Inserted, began);
+        Ok(Some(InFlight { block, stored }))
+    }
+}
+
+async fn settled(settling: &mut Option<Boxed<Option<InFlight>>>) -> Result<Option<InFlight>, LaneError> {
+    match settling {
+        Some(settling) => settling.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}

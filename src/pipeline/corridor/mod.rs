@@ -1,0 +1,309 @@
+//! The corridor: everything that is I/O around the pure rooms. It joins the group, gives each owned partition a lane,
+//! divides the walking among a few threads, and lets a partition go only when its lane has ended.
+
+mod gauges;
+mod lane;
+mod workers;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::log::{Assigned, EventLog, MemberEvent, NewRecord, RevokeDone, Topic};
+use crate::model::{Alert, Offset, PartitionId};
+use crate::pipeline::settle::{Adopt, SettleError};
+use crate::pipeline::store::{Retention, Store, Stored};
+use crate::pipeline::{Snapshots, decode};
+use crate::telemetry::{ByCode, ByReason, ByStage, ByStep, Condition, Metrics, Outcome, Readiness, Stage};
+pub(crate) use gauges::Gauges;
+use lane::{LaneError, Orders};
+pub(crate) use workers::Workers;
+
+/// The consumer group of `run`.
+pub(crate) const GROUP: &str = "jwtrail-run";
+
+/// How old a block may get (PROMISE, clause 1); how large is the store's business.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    pub(crate) min_age: Duration,
+    /// Many partitions share one ClickHouse: each then inserts less often.
+    pub(crate) age_per_partition: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { min_age: Duration::from_millis(250), age_per_partition: Duration::from_millis(50) }
+    }
+}
+
+impl Pace {
+    fn age(&self, owned: usize) -> Duration {
+        let share = self.age_per_partition * u32::try_from(owned).unwrap_or(u32::MAX);
+        self.min_age.max(share)
+    }
+}
+
+/// What all lanes of a process share.
+pub(crate) struct Context {
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) store: Store,
+    pub(crate) retention: Arc<Retention>,
+    pub(crate) workers: Workers,
+    /// Gives the newest snapshots, whenever a block is cut.
+    pub(crate) snapshots: Box<dyn Fn() -> Snapshots + Send + Sync>,
+    /// The bounds of every lane's walk; each lane puts its own log id in.
+    pub(crate) bounds: decode::Bounds,
+    pub(crate) adopt: Option<Adopt>,
+    pub(crate) pace: Pace,
+    pub(crate) metrics: Metrics,
+    pub(crate) readiness: Readiness,
+    /// Hears each alert that reached the outbox: the demo prints them.
+    pub(crate) on_alert: Option<Box<dyn Fn(&Alert) + Send + Sync>>,
+    pub(crate) gauges: Gauges,
+}
+
+impl Context {
+    fn snapshots(&self) -> Snapshots {
+        (self.snapshots)()
+    }
+
+    fn owned(&self) -> usize {
+        self.gauges.owned()
+    }
+
+    /// Repeats what fails in a way that waiting may help.
+    async fn retrying<T, F>(
+        &self,
+        partition: PartitionId,
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<T, SettleError>
+    where
+        F: Future<Output = Result<T, SettleError>>,
+    {
+        let mut wait = Backoff::default();
+        loop {
+            match attempt().await {
+                Err(error) if error.is_passing() => {
+                    self.metrics.log_calls_failed.get_or_create(&ByCode { code: error.code() }).inc();
+                    tracing::warn!(kafka.partition = partition.0, code = error.code(), %error, "tried again");
+                    wait.pause().await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Puts alerts into the durable outbox; tries until it can.
+    async fn tell(&self, partition: PartitionId, alerts: Vec<Alert>) -> Result<(), LaneError> {
+        if alerts.is_empty() {
+            return Ok(());
+        }
+        let records: Vec<NewRecord> = alerts.iter().map(outbox_record).collect();
+        let append = || async { Ok(self.log.append(Topic::Alerts, records.clone()).await.map(|_| ())?) };
+        self.retrying(partition, append).await?;
+        for alert in &alerts {
+            self.metrics.alerts_published.get_or_create(&ByStep { step: alert.step.as_str() }).inc();
+            if let Some(on_alert) = &self.on_alert {
+                on_alert(alert);
+            }
+        }
+        Ok(())
+    }
+
+    /// A block has been released: its records are settled for good.
+    fn settled(&self, partition: PartitionId, last: Offset, stored: &Stored) {
+        let counts = &stored.counts;
+        self.metrics.settled(Outcome::Stored, counts.stored);
+        self.metrics.settled(Outcome::DeadLettered, counts.dead_letters());
+        self.metrics.settled(Outcome::Forwarded, counts.forwarded);
+        self.metrics.settled(Outcome::Control, counts.control);
+        for (reason, records) in &counts.dead {
+            let by = ByReason { reason: reason.as_str() };
+            self.metrics.records_dead_lettered.get_or_create(&by).inc_by(*records);
+        }
+        self.metrics.blocks_stored.inc();
+        self.metrics.blocks_repeated.inc_by(u64::from(stored.repeated));
+        tracing::debug!(kafka.partition = partition.0, kafka.offset = last.get(), "settled");
+    }
+
+    fn stage(&self, stage: Stage, since: Instant) {
+        let by = ByStage { stage: stage.as_str() };
+        self.metrics.block_seconds.get_or_create(&by).observe(since.elapsed().as_secs_f64());
+    }
+}
+
+fn outbox_record(alert: &Alert) -> NewRecord {
+    NewRecord {
+        key: Some(alert.data.finding.case.finding_id.to_string().into_bytes()),
+        value: serde_json::to_vec(alert).unwrap_or_default(),
+        ..NewRecord::default()
+    }
+}
+
+/// Waits longer each time: 100 ms, doubled, at most 10 s.
+#[derive(Default)]
+struct Backoff {
+    tries: u32,
+}
+
+impl Backoff {
+    async fn pause(&mut self) {
+        let wait = Duration::from_millis(100 << self.tries.min(7)).min(Duration::from_secs(10));
+        self.tries += 1;
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// How long a revoked lane may settle what is in flight (PROMISE, clause 4).
+const LET_GO_WITHIN: Duration = Duration::from_secs(10);
+
+/// Walks whatever partitions the group gives us, until the process drains.
+pub(crate) async fn run(context: Arc<Context>, lifecycle: Lifecycle) {
+    let condition = context.readiness.condition("walk");
+    let mut wait = Backoff::default();
+    while lifecycle.phase() == Phase::Running {
+        let member = Member::new(Arc::clone(&context), lifecycle.clone(), &condition);
+        let Err(error) = member.serve().await else { return };
+        condition.unmet(error.to_string());
+        context.metrics.log_calls_failed.get_or_create(&ByCode { code: error.code() }).inc();
+        tracing::error!(code = error.code(), %error, "the group was left; it is joined again");
+        tokio::select! { () = wait.pause() => {} () = lifecycle.draining() => {} }
+    }
+}
+
+/// One membership of the group and the lanes it gave us.
+struct Member<'c> {
+    condition: &'c Condition,
+    /// Partitions that wait for an operator's word.
+    stuck: Vec<Condition>,
+    context: Arc<Context>,
+    lifecycle: Lifecycle,
+    lanes: HashMap<PartitionId, Running>,
+    /// Lanes that ended by themselves say so here.
+    failed: mpsc::Receiver<(PartitionId, LaneError)>,
+    failing: mpsc::Sender<(PartitionId, LaneError)>,
+}
+
+/// A lane as its member sees it.
+struct Running {
+    orders: watch::Sender<Orders>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl Running {
+    /// Gives the order and waits for the lane's end; a lane that takes too long is dropped.
+    async fn end(self, orders: Orders) {
+        let _ = self.orders.send(orders);
+        let mut ended = self.ended;
+        if tokio::time::timeout(LET_GO_WITHIN, &mut ended).await.is_err() {
+            tracing::warn!(
+                "a lane did not settle in time: what it holds is dropped, the next owner repeats it"
+            );
+            let _ = self.orders.send(Orders::Drop);
+            let _ = ended.await;
+        }
+    }
+}
+
+impl<'c> Member<'c> {
+    fn new(context: Arc<Context>, lifecycle: Lifecycle, condition: &'c Condition) -> Self {
+        // One place a lane would do; a lane that ends must never wait for its member.
+        let (failing, failed) = mpsc::channel(1_024);
+        Self { condition, stuck: Vec::new(), context, lifecycle, lanes: HashMap::new(), failed, failing }
+    }
+
+    /// Returns `Ok` when the process drains and every lane has settled, an error when the group must be joined anew.
+    async fn serve(mut self) -> Result<(), LaneError> {
+        let joined = tokio::select! {
+            joined = self.context.log.join(GROUP, Topic::Events) => joined,
+            () = self.lifecycle.draining() => return Ok(()),
+        };
+        let mut membership = joined?;
+        self.condition.met();
+        let outcome = loop {
+            tokio::select! {
+                event = membership.next() => match event {
+                    Ok(event) => self.handle(event).await,
+                    Err(error) => break Err(error.into()),
+                },
+                Some((partition, error)) = self.failed.recv() => {
+                    if let Some(error) = self.lane_failed(partition, error) {
+                        break Err(error);
+                    }
+                }
+                () = self.lifecycle.draining() => break Ok(()),
+            }
+        };
+        let orders = if outcome.is_ok() { Orders::Finish } else { Orders::Drop };
+        let lanes: Vec<_> = std::mem::take(&mut self.lanes).into_values().collect();
+        for lane in &lanes {
+            let _ = lane.orders.send(orders);
+        }
+        let aborting = async {
+            self.lifecycle.aborting().await;
+            Orders::Drop
+        };
+        let ending = async {
+            for lane in lanes {
+                lane.end(orders).await;
+            }
+        };
+        tokio::select! { () = ending => {} _ = aborting => {} }
+        self.context.gauges.let_all_go();
+        // Only now may the group learn that we are gone: until here the partitions were ours.
+        drop(membership);
+        outcome
+    }
+
+    async fn handle(&mut self, event: MemberEvent) {
+        match event {
+            MemberEvent::Assigned(assigned) => self.start(assigned),
+            MemberEvent::Revoked { partition, done } => {
+                self.let_go(partition, Orders::Finish, Some(done)).await
+            }
+            MemberEvent::Lost { partition } => self.let_go(partition, Orders::Drop, None).await,
+        }
+    }
+
+    fn start(&mut self, assigned: Assigned) {
+        let partition = assigned.partition;
+        let (orders, told) = watch::channel(Orders::Walk);
+        let (end, ended) = oneshot::channel();
+        let (context, failing) = (Arc::clone(&self.context), self.failing.clone());
+        self.lifecycle.spawn(format!("lane-{partition}"), async move {
+            let outcome = lane::run(context, assigned, told).await;
+            if let Err(error) = outcome {
+                let _ = failing.send((partition, error)).await;
+            }
+            let _ = end.send(());
+        });
+        self.context.gauges.own(partition);
+        self.lanes.insert(partition, Running { orders, ended });
+    }
+
+    async fn let_go(&mut self, partition: PartitionId, orders: Orders, done: Option<RevokeDone>) {
+        if let Some(lane) = self.lanes.remove(&partition) {
+            lane.end(orders).await;
+        }
+        self.context.gauges.let_go(partition, &self.context.metrics);
+        tracing::info!(kafka.partition = partition.0, "the partition is let go");
+        drop(done);
+    }
+
+    /// A lane that needs an operator leaves the others alone; after anything else the group is joined anew, because
+    /// only an assignment may begin a lane (PROMISE, clause 4).
+    fn lane_failed(&mut self, partition: PartitionId, error: LaneError) -> Option<LaneError> {
+        if error.needs_operator() {
+            tracing::error!(kafka.partition = partition.0, code = error.code(), %error, "the partition stands still");
+            let condition = self.context.readiness.condition(format!("partition {partition}"));
+            condition.unmet(error.to_string());
+            self.stuck.push(condition);
+            return None;
+        }
+        Some(error)
+    }
+}
