@@ -64,7 +64,7 @@ impl Credentials {
 
 /// What an analyst's query may take at most. `max_result_bytes` bounds what is held for formats that cannot stream.
 const ANALYST_LIMITS: [(&str, u64); 3] =
-    [("max_execution_time", 60), ("max_memory_usage", 1 << 30), ("max_result_bytes", 256 << 20)];
+    [("max_execution_time", 60), ("max_memory_usage", 512 << 20), ("max_result_bytes", 256 << 20)];
 
 /// Settings that an analyst may give with a request. None reads a file, changes the dialect or lifts a limit.
 const ANALYST_SETTINGS: [&str; 18] = [

@@ -18,7 +18,6 @@ pub(super) const NETWORK_ERROR: Kind = Kind(210, "NETWORK_ERROR");
 pub(super) const SESSION_NOT_FOUND: Kind = Kind(372, "SESSION_NOT_FOUND");
 pub(super) const SESSION_IS_LOCKED: Kind = Kind(373, "SESSION_IS_LOCKED");
 pub(super) const CANNOT_DECOMPRESS: Kind = Kind(271, "CANNOT_DECOMPRESS");
-pub(super) const QUERY_WAS_CANCELLED: Kind = Kind(394, "QUERY_WAS_CANCELLED");
 pub(super) const ACCESS_DENIED: Kind = Kind(497, "ACCESS_DENIED");
 pub(super) const AUTHENTICATION_FAILED: Kind = Kind(516, "AUTHENTICATION_FAILED");
 pub(super) const UNKNOWN_EXCEPTION: Kind = Kind(1002, "UNKNOWN_EXCEPTION");
@@ -43,9 +42,14 @@ impl Exception {
             .and_then(|rest| rest.split_once('.'))
             .and_then(|(code, _)| code.parse().ok());
         match code {
-            Some(code) => Self { code, text: text.trim_end().to_owned() },
+            Some(code) => Self { code, text: without_version(text.trim_end()).to_owned() },
             None => Self::new(UNKNOWN_EXCEPTION, text.trim_end()),
         }
+    }
+
+    /// The text as clients expect it: with the version and a line break at its end.
+    pub(super) fn full_text(&self, version: &str) -> String {
+        format!("{} (version {version})\n", self.text)
     }
 
     /// The status that a ClickHouse server answers with (`exceptionCodeToHTTPStatus`).
@@ -65,6 +69,14 @@ impl Exception {
     }
 }
 
+/// The engine ends some of its texts with its version, but not all.
+fn without_version(text: &str) -> &str {
+    match text.rsplit_once(" (version ") {
+        Some((before, version)) if version.ends_with(')') && !version.contains(' ') => before,
+        _ => text,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,5 +91,13 @@ mod tests {
         check("Code: 60. DB::Exception: Unknown table (UNKNOWN_TABLE)", 60, 404);
         check("Code: 159. DB::Exception: Timeout exceeded (TIMEOUT_EXCEEDED)", 159, 408);
         check("the engine gave no result", 1002, 500);
+    }
+
+    #[test]
+    fn the_version_stands_once_at_the_end() {
+        for engine in ["Code: 1. DB::Exception: x (X)", "Code: 1. DB::Exception: x (X) (version 26.7.2.1)"] {
+            let text = Exception::from_engine(engine.to_owned()).full_text("26.7.2.1");
+            assert_eq!(text, "Code: 1. DB::Exception: x (X) (version 26.7.2.1)\n");
+        }
     }
 }

@@ -30,6 +30,8 @@ const FULL_AT_ONCE: usize = 32;
 const ANALYST_AT_ONCE: usize = 8;
 /// How long a request waits for its turn.
 const TURN: Duration = Duration::from_secs(10);
+/// How long the rest of a refused body may take.
+const LEFTOVER: Duration = Duration::from_secs(5);
 /// Pieces of a body that wait between a client and its thread.
 const PIECES: usize = 4;
 
@@ -88,7 +90,7 @@ impl Server {
 async fn serve(State(server): State<Arc<Server>>, request: http::Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     let id = server.clock.new_id().to_string();
-    let (head_sender, head) = oneshot::channel();
+    let (head_sender, mut head) = oneshot::channel();
     let (answer_sender, answer_parts) = mpsc::channel(PIECES);
     let mut answer = Answer {
         packing: Default::default(),
@@ -135,12 +137,21 @@ async fn serve(State(server): State<Arc<Server>>, request: http::Request<Body>) 
     }
     // Dropped when the client goes away, here or with the answer's body: then the query is killed.
     let leash = Leash { sessions: Arc::clone(&server.sessions), mark: id, watch };
-    let head = tokio::select! {
-        // The thread's answer first: it may not want the rest of the body.
-        biased;
-        head = head => head,
-        never = pump(body, body_sender) => match never {},
+    let pump = pump(body, body_sender);
+    tokio::pin!(pump);
+    let mut pumped = false;
+    let head = loop {
+        tokio::select! {
+            // The thread's answer first: it may not want the rest of the body.
+            biased;
+            head = &mut head => break head,
+            () = &mut pump, if !pumped => pumped = true,
+        }
     };
+    // A client that is still sending reads no refusal: let it finish, within bounds.
+    if !pumped && head.as_ref().is_ok_and(|head| head.status != StatusCode::OK) {
+        let _ = tokio::time::timeout(LEFTOVER, pump).await;
+    }
     match head {
         Ok(head) => respond(head, Body::new(AnswerBody { parts: answer_parts, leash: Some(leash) })),
         // The thread panicked.
@@ -148,27 +159,18 @@ async fn serve(State(server): State<Arc<Server>>, request: http::Request<Body>) 
     }
 }
 
-/// Carries the body to the thread, as fast as that takes it; then waits for good, for the answer ends the select.
-async fn pump(mut body: Body, parts: mpsc::Sender<BodyPart>) -> std::convert::Infallible {
-    loop {
-        let part = match poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => BodyPart::Data(data),
-                Err(_trailers) => continue,
-            },
-            // The sender goes without an End: the thread takes the body for cut short.
-            Some(Err(_)) => break,
-            None => {
-                let _ = parts.send(BodyPart::End).await;
-                break;
-            }
-        };
-        if parts.send(part).await.is_err() {
-            break;
+/// Carries the body to the thread, as fast as that takes it, and past it when it wants no more.
+async fn pump(mut body: Body, parts: mpsc::Sender<BodyPart>) {
+    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+        match frame.map(Frame::into_data) {
+            // A thread that is gone has answered; what it left is read and dropped.
+            Ok(Ok(data)) => drop(parts.send(BodyPart::Data(data)).await),
+            Ok(Err(_trailers)) => {}
+            // Without an End the thread takes the body for cut short.
+            Err(_) => return,
         }
     }
-    drop(parts);
-    std::future::pending().await
+    let _ = parts.send(BodyPart::End).await;
 }
 
 fn refuse(answer: &Answer, exception: &Exception) -> Response {

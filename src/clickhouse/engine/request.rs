@@ -110,6 +110,7 @@ impl Request {
         let on = matches!(value.as_str(), "1" | "true");
         match name.as_str() {
             "query" => self.query.push_str(&value),
+            "query_id" if value.is_empty() => {}
             "query_id" if is_header_text(&value) => self.query_id = value,
             "query_id" => {
                 return Err(Exception::new(exception::BAD_ARGUMENTS, "query_id must be plain text"));
@@ -148,7 +149,7 @@ impl Request {
 }
 
 fn is_header_text(value: &str) -> bool {
-    !value.is_empty() && value.len() <= 128 && value.bytes().all(|byte| (0x21..0x7f).contains(&byte))
+    value.len() <= 128 && value.bytes().all(|byte| (0x21..0x7f).contains(&byte))
 }
 
 fn url_pairs(uri: &Uri) -> Result<Vec<(String, String)>, Exception> {

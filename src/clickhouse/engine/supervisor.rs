@@ -261,25 +261,20 @@ impl Process {
 
     /// The next line on stdout, or the child's end; lines on stderr are logged on the way.
     async fn hear(&mut self) -> Heard {
-        let mut open = true;
-        loop {
+        let (mut prints, mut logs) = (true, true);
+        while prints || logs {
             tokio::select! {
-                // Lines first, so that none is lost when the child ends.
-                biased;
-                line = self.stderr.next_line() => match line {
+                line = self.stderr.next_line(), if logs => match line {
                     Ok(Some(line)) => log(&line),
-                    _ => return self.end().await,
+                    _ => logs = false,
                 },
-                line = self.stdout.next_line(), if open => match line {
+                line = self.stdout.next_line(), if prints => match line {
                     Ok(Some(line)) => return Heard::Line(line),
-                    _ => open = false,
+                    _ => prints = false,
                 },
             }
         }
-    }
-
-    /// Waits for the exit of a child that has closed its stderr.
-    async fn end(&mut self) -> Heard {
+        // Both pipes are read to their ends, so the last words are heard.
         Heard::Ended(match self.child.wait().await {
             Ok(status) => status.to_string(),
             Err(error) => error.to_string(),

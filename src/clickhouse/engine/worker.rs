@@ -442,7 +442,7 @@ impl Answer {
             Ok(()) => Ok(()),
             Err(Stop::Failed(exception)) if self.head.is_some() => self.fail(&exception),
             Err(Stop::Failed(exception)) => {
-                let text = self.text_of(&exception);
+                let text = exception.full_text(&self.version);
                 let tag = self.body.as_ref().map_or("", |(_, tag)| tag.as_str());
                 // The length counts the text with its line break.
                 let length = text.len();
@@ -477,11 +477,7 @@ impl Answer {
         if exception.status() == StatusCode::UNAUTHORIZED {
             headers.push(("www-authenticate", "Basic realm=\"ClickHouse\"".to_owned()));
         }
-        (Head { status: exception.status(), headers }, self.text_of(exception))
-    }
-
-    fn text_of(&self, exception: &Exception) -> String {
-        format!("{} (version {})\n", exception.text, self.version)
+        (Head { status: exception.status(), headers }, exception.full_text(&self.version))
     }
 }
 
