@@ -109,7 +109,7 @@ impl<R: Read> Blocks<R> {
             usize::try_from(u32::from_le_bytes(bytes)).unwrap_or(usize::MAX)
         };
         let (method, packed_size, plain_size) = (rest[0], size(1), size(5));
-        if packed_size < HEAD || packed_size > MAX_BLOCK_BYTES || plain_size > MAX_BLOCK_BYTES {
+        if !(HEAD..=MAX_BLOCK_BYTES).contains(&packed_size) || plain_size > MAX_BLOCK_BYTES {
             return Err(invalid("a compressed block's size is out of bounds (at most 64 MiB)"));
         }
         let mut covered = vec![0; packed_size];

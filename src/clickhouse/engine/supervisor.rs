@@ -19,7 +19,7 @@ use super::child::{Order, Report};
 use super::library;
 use crate::lifecycle::Lifecycle;
 
-/// The hidden subcommand that is the engine's process.
+/// The hidden subcommand that is the engine's process: it calls [`serve_child`](super::serve_child).
 const SUBCOMMAND: &str = "engine";
 /// A start may wait 30 s for the lock, and then repair what a crash left.
 const START: Duration = Duration::from_secs(120);
@@ -58,7 +58,6 @@ pub(crate) enum EngineState {
 #[derive(Clone)]
 pub(crate) struct Engine {
     listen: SocketAddr,
-    version: String,
     state: watch::Receiver<EngineState>,
     stop: Arc<watch::Sender<bool>>,
 }
@@ -91,17 +90,13 @@ impl Engine {
         lifecycle.spawn("clickhouse engine", async move {
             supervisor.run(process, async { aborting.aborting().await }).await;
         });
-        Ok(Self { listen: ready.listen, version: ready.version, state, stop: Arc::new(stop) })
+        tracing::info!(listen = %ready.listen, version = ready.version, "the embedded ClickHouse serves");
+        Ok(Self { listen: ready.listen, state, stop: Arc::new(stop) })
     }
 
     /// Where it serves HTTP.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.listen)
-    }
-
-    /// ClickHouse's version.
-    pub(crate) fn version(&self) -> &str {
-        &self.version
     }
 
     pub(crate) fn state(&self) -> EngineState {

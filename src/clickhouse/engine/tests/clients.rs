@@ -21,7 +21,7 @@ fn line(id: u64) -> Line {
         id,
         text: format!("line\n\n{id} \0 \\ '"),
         tags: vec!["a".to_owned(), id.to_string()],
-        score: (id % 2 == 0).then_some(0.5),
+        score: id.is_multiple_of(2).then_some(0.5),
     }
 }
 

@@ -221,16 +221,12 @@ async fn a_session_keeps_its_tables_and_not_a_requests_settings() {
     assert_eq!(run("session_id=s", threads).await, "3\n");
     assert_eq!(run("session_id=s&max_threads=7", threads).await, "7\n");
     assert_eq!(run("session_id=s", threads).await, "3\n");
-    let slow = tokio::spawn(
-        test.post("session_id=s")
-            .basic_auth("jwtrail", Some(JWTRAIL_PASSWORD))
-            .body("SELECT sleep(1)")
-            .send(),
-    );
     let sleeping = "SELECT count() FROM system.processes WHERE query LIKE 'SELECT sleep%'";
-    eventually("the session is used", async || test.full(sleeping).await == "1\n").await;
-    assert_eq!(run("session_id=s", "SELECT 1").await, "code 373");
-    assert_eq!(slow.await.unwrap().unwrap().status(), 200);
+    let (slept, ()) = tokio::join!(run("session_id=s", "SELECT sleep(1)"), async {
+        eventually("the session is used", async || test.full(sleeping).await == "1\n").await;
+        assert_eq!(run("session_id=s", "SELECT 1").await, "code 373");
+    });
+    assert_eq!(slept, "0\n");
     assert_eq!(run("session_id=s", "SELECT sum(a) FROM kept").await, "3\n");
     test.stop().await;
 }
