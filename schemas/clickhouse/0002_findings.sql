@@ -76,10 +76,10 @@ SELECT
     argMax(r.title, (r.severity, r.confidence, r.last_time)) AS title,
     argMax(r.summary, (r.severity, r.confidence, r.last_time)) AS summary,
     CAST(argMax(r.evidence, (r.severity, r.confidence, r.last_time)), 'JSON') AS evidence,
-    groupUniqArrayArray(r.token_refs) AS token_refs,
-    groupUniqArrayArray(r.ips) AS ips,
-    groupUniqArrayArray(r.event_ids) AS event_ids,
+    arraySort(groupUniqArrayArray(r.token_refs)) AS token_refs,
+    arraySort(groupUniqArrayArray(r.ips)) AS ips,
+    arraySort(groupUniqArrayArray(r.event_ids)) AS event_ids,
     sum(r.event_count) AS event_count,
-    groupUniqArrayArray(r.techniques) AS techniques
+    arraySort(groupUniqArrayArray(r.techniques)) AS techniques
 FROM finding_rows AS r FINAL
 GROUP BY r.tenant, r.rule, r.finding_id;

@@ -86,6 +86,7 @@ fn checksum(sql: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clickhouse::testing::Database;
 
     #[test]
     fn the_files_are_numbered_without_a_gap() {
@@ -94,5 +95,37 @@ mod tests {
             assert!(migration.name.starts_with(&format!("{:04}_", migration.version)), "{}", migration.name);
             assert!(statements(migration.sql).count() > 0, "{}", migration.name);
         }
+    }
+
+    #[tokio::test]
+    async fn each_file_is_applied_once() {
+        let database = Database::without_schema();
+        let all: Vec<_> = MIGRATIONS.iter().map(|migration| migration.name).collect();
+        assert_eq!(migrate(&database.client).await.unwrap(), all);
+        assert!(migrate(&database.client).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_file_whose_note_was_lost_is_applied_again() {
+        let database = Database::new().await;
+        let lose = "ALTER TABLE schema_versions DELETE WHERE version >= 2 SETTINGS mutations_sync = 1";
+        database.client.execute(lose).await.unwrap();
+        assert_eq!(migrate(&database.client).await.unwrap().len(), MIGRATIONS.len() - 1);
+    }
+
+    #[tokio::test]
+    async fn a_changed_file_and_a_later_version_are_refused() {
+        let database = Database::new().await;
+        let note = |version: u32| {
+            format!(
+                "INSERT INTO schema_versions (version, name, checksum) VALUES ({version}, 'other', 'other')"
+            )
+        };
+        database.client.execute(&note(2)).await.unwrap();
+        let changed = migrate(&database.client).await.unwrap_err();
+        assert_eq!(changed.code(), "clickhouse_schema_changed");
+        database.client.execute(&note(99)).await.unwrap();
+        let newer = migrate(&database.client).await.unwrap_err();
+        assert_eq!(newer.code(), "clickhouse_schema_newer");
     }
 }

@@ -7,6 +7,9 @@ mod rowbinary;
 
 pub(crate) mod engine;
 
+#[cfg(test)]
+pub(crate) mod testing;
+
 pub(crate) use client::{Client, InsertLabel};
 pub(crate) use error::ClickHouseError;
 pub(crate) use migrate::migrate;

@@ -1,5 +1,5 @@
--- Is everything there, once? One row a partition of a log, with `complete` = 1 where nothing is missing and nothing
--- doubled, for all blocks whose last record the log took at or after {since}. Choose it within the shortest retention
+-- Proves that everything is there, once: one row a partition of a log, with `complete` = 1 where nothing is missing and
+-- nothing doubled, for all blocks whose last record the log took at or after {since}. Choose it within the shortest retention
 -- (retention_days): rows that have expired count as missing.
 --
 --   clickhouse-client --param_since='2026-11-25 00:00:00' --queries-file completeness.sql

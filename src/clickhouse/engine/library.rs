@@ -14,7 +14,7 @@ fn packaged() -> Option<PathBuf> {
 }
 
 /// The library at `explicit`, or below the working directory, or below a folder that the executable lies in.
-pub(super) fn find(explicit: Option<&Path>) -> Result<PathBuf, EngineError> {
+pub(crate) fn find(explicit: Option<&Path>) -> Result<PathBuf, EngineError> {
     if let Some(path) = explicit {
         return match path.is_file() {
             true => Ok(path.to_owned()),

@@ -33,6 +33,8 @@ use std::path::PathBuf;
 
 pub(crate) use self::access::Credentials;
 pub(crate) use self::child::serve_child;
+#[cfg(test)]
+pub(crate) use self::library::find as find_library;
 pub(crate) use self::supervisor::{Engine, EngineOptions, EngineState};
 
 /// Why the embedded engine cannot run.

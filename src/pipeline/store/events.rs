@@ -123,6 +123,8 @@ impl Store {
         let mut back_off = BackOff::new(self);
         let held = loop {
             let asked = async {
+                // Rows for another table may fail in ways that look passing.
+                self.client.check_columns(EVENTS.name, &EVENTS.columns).await?;
                 self.wait_until_idle(&block.id.origin).await?;
                 self.held(block).await
             };

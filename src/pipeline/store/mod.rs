@@ -13,6 +13,8 @@ mod last_stored;
 mod retention;
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 pub(crate) use crate::log::Origin;

@@ -1,16 +1,15 @@
 //! Blocks as they are filled and cut.
 
-mod walked;
+mod engine;
 
-use super::block::Block;
 use super::rows::event_row;
 use super::tables::EVENTS;
+use super::testing::*;
 use super::*;
 use crate::clickhouse::Columns;
 use crate::log::NewRecord;
 use crate::model::{Offset, RuleId, Severity};
 use crate::pipeline::decode::RejectReason;
-use walked::*;
 
 #[test]
 fn a_block_is_named_by_its_log_its_partition_and_its_range() {

@@ -1,4 +1,7 @@
-//! Clause 0 as a table: commit, log and ClickHouse on the left, what is done on the right.
+//! Clause 0 as a table: commit, log and ClickHouse on the left, what is done on the right. In `taken_over` the same with a
+//! real journal and a real ClickHouse.
+
+mod taken_over;
 
 use super::adopt::{Adopt, Adopted, Bounds, Witness, go_on, start};
 use super::metadata::Metadata;

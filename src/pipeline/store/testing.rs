@@ -9,8 +9,10 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 
-pub(super) use crate::log::Batch;
-use crate::log::{Record, Topic};
+use crate::clock::Clock;
+pub(crate) use crate::log::Batch;
+use crate::log::journal::{Journal, JournalOptions};
+use crate::log::{Assigned, EventLog, MemberEvent, Membership, Record, Topic};
 use crate::model::*;
 use crate::pipeline::alert::Alerted;
 use crate::pipeline::decode::{self, Bounds, ForwardedFrom};
@@ -18,44 +20,44 @@ use crate::pipeline::enrich::{Device, Enriched};
 use crate::pipeline::store::{Block, Origin, Retention};
 use crate::pipeline::verify::Checked;
 
-pub(super) const LOG: &str = "00112233445566778899aabbccddeeff";
+pub(crate) const LOG: &str = "00112233445566778899aabbccddeeff";
 
-pub(super) fn origin() -> Origin {
+pub(crate) fn origin() -> Origin {
     let log = LogId::try_from(LOG.to_owned()).unwrap();
     Origin { log, topic: Topic::Events, partition: PartitionId(3) }
 }
 
-pub(super) fn retention_of(days: &[(&str, u16)]) -> Retention {
+pub(crate) fn retention_of(days: &[(&str, u16)]) -> Retention {
     let by_tenant = days.iter().map(|(tenant, days)| (tenant.parse().unwrap(), *days));
     Retention::of(by_tenant.collect::<HashMap<_, _>>())
 }
 
-pub(super) fn block_at(first: i64) -> Block {
+pub(crate) fn block_at(first: i64) -> Block {
     block_of(origin(), first)
 }
 
-pub(super) fn block_of(origin: Origin, first: i64) -> Block {
+pub(crate) fn block_of(origin: Origin, first: i64) -> Block {
     let retention = Arc::new(retention_of(&[("acme", 30)]));
     Block::new(origin, Offset::new(first).unwrap(), retention, "geo 1, rules 1".into())
 }
 
 /// The append time of an offset: a second each.
-pub(super) fn received(offset: i64) -> UnixMs {
+pub(crate) fn received(offset: i64) -> UnixMs {
     "2026-11-23T10:15:01Z".parse::<UnixMs>().unwrap() + Duration::from_secs(offset.unsigned_abs())
 }
 
-pub(super) fn batch(offset: i64, value: &[u8]) -> Batch {
+pub(crate) fn batch(offset: i64, value: &[u8]) -> Batch {
     let mut batch = Batch::default();
     batch.push(Offset::new(offset).unwrap(), received(offset), None, value, []);
     batch
 }
 
 /// Decodes `value` and pushes or rejects it.
-pub(super) fn push(block: &mut Block, offset: i64, value: &[u8]) {
+pub(crate) fn push(block: &mut Block, offset: i64, value: &[u8]) {
     push_batch(block, &batch(offset, value));
 }
 
-pub(super) fn push_batch(block: &mut Block, batch: &Batch) {
+pub(crate) fn push_batch(block: &mut Block, batch: &Batch) {
     for record in batch.iter() {
         match decode::decode(&record, &bounds()) {
             Ok(decoded) => {
@@ -67,19 +69,19 @@ pub(super) fn push_batch(block: &mut Block, batch: &Batch) {
     }
 }
 
-pub(super) fn reject(block: &mut Block, batch: &Batch) {
+pub(crate) fn reject(block: &mut Block, batch: &Batch) {
     for record in batch.iter() {
         block.reject(&record, decode::decode(&record, &bounds()).unwrap_err());
     }
 }
 
-pub(super) fn push_finding(block: &mut Block, offset: i64, finding: Finding) {
+pub(crate) fn push_finding(block: &mut Block, offset: i64, finding: Finding) {
     with_enriched(&batch(offset, &event("accepted", "alice")), |record, enriched| {
         block.push(record, Alerted { enriched, findings: vec![finding], alerts: Vec::new() });
     });
 }
 
-pub(super) fn with_enriched(batch: &Batch, look: impl FnOnce(&Record<'_>, Enriched<'_>)) {
+pub(crate) fn with_enriched(batch: &Batch, look: impl FnOnce(&Record<'_>, Enriched<'_>)) {
     let record = batch.iter().next().unwrap();
     look(&record, enriched(decode::decode(&record, &bounds()).unwrap()));
 }
@@ -114,7 +116,7 @@ fn enriched(mut decoded: decode::Decoded<'_>) -> Enriched<'_> {
     }
 }
 
-pub(super) fn bounds() -> Bounds {
+pub(crate) fn bounds() -> Bounds {
     Bounds {
         max_event_age: Duration::from_secs(40 * 24 * 3600),
         partitions: 4,
@@ -124,11 +126,11 @@ pub(super) fn bounds() -> Bounds {
 }
 
 /// An event with every member in use.
-pub(super) fn event(kind: &str, sub: &str) -> Vec<u8> {
+pub(crate) fn event(kind: &str, sub: &str) -> Vec<u8> {
     event_at(kind, sub, "2026-11-23T10:15:00.123Z")
 }
 
-pub(super) fn event_at(kind: &str, sub: &str, time: &str) -> Vec<u8> {
+pub(crate) fn event_at(kind: &str, sub: &str, time: &str) -> Vec<u8> {
     let event = json!({
         "version": 1, "id": "019aaf5e-2f7b-7c3a-9d1e-3b6f0c9a1e42", "kind": kind, "time": time, "tenant": "acme",
         "source": {"gateway": "edge-fra-1", "zone": "edge", "region": "eu-central", "epoch": "epoch-1", "seq": 18231},
@@ -152,7 +154,7 @@ pub(super) fn event_at(kind: &str, sub: &str, time: &str) -> Vec<u8> {
     serde_json::to_vec(&event).unwrap()
 }
 
-pub(super) fn heartbeat() -> Vec<u8> {
+pub(crate) fn heartbeat() -> Vec<u8> {
     let event = json!({
         "version": 1, "id": "019aaf5e-2f7b-7c3a-9d1e-3b6f0c9a1e43", "kind": "heartbeat",
         "time": "2026-11-23T10:15:00Z", "tenant": "_platform", "source": {"gateway": "edge-fra-1", "zone": "edge"},
@@ -160,7 +162,7 @@ pub(super) fn heartbeat() -> Vec<u8> {
     serde_json::to_vec(&event).unwrap()
 }
 
-pub(super) fn finding(rule: RuleId, severity: Severity, revision: i64) -> Finding {
+pub(crate) fn finding(rule: RuleId, severity: Severity, revision: i64) -> Finding {
     let case = Case {
         finding_id: FindingId::of(rule, "acme", &["alice"], received(0)),
         revision: Offset::new(revision).unwrap(),
@@ -196,9 +198,71 @@ pub(super) fn finding(rule: RuleId, severity: Severity, revision: i64) -> Findin
 }
 
 /// A compact JWS, and its ref.
-pub(super) fn jws() -> (String, String) {
+pub(crate) fn jws() -> (String, String) {
     let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
     let signed = format!("{}.{}", part(r#"{"alg":"ES256"}"#), part(r#"{"sub":"mallory"}"#));
     let token_ref = crate::token::sha256_base64url(signed.as_bytes());
     (format!("{signed}.{}", part("a signature that must not be seen")), token_ref)
+}
+
+/// An alert of a finding, as the alert room makes it.
+pub(crate) fn alert_of(finding: Finding) -> Alert {
+    let origin = origin();
+    Alert {
+        step: Step::Opened,
+        timestamp: finding.case.last_time,
+        data: AlertData {
+            finding,
+            log: origin.log.to_string(),
+            topic: origin.topic.name().to_owned(),
+            partition: origin.partition.0,
+            runbook_url: String::new(),
+            query: String::new(),
+            would_revoke: String::new(),
+        },
+    }
+}
+
+/// A journal of its own with all topics.
+pub(crate) struct TestLog {
+    pub(crate) journal: Arc<Journal>,
+    _dir: tempfile::TempDir,
+}
+
+impl TestLog {
+    pub(crate) async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let options = JournalOptions { reserve_bytes: 1 << 20, ..JournalOptions::default() };
+        let journal = Journal::open(dir.path(), options, Clock::System).unwrap();
+        journal.migrate(&Topic::ALL.map(|topic| topic.spec(true))).await.unwrap();
+        Self { journal, _dir: dir }
+    }
+
+    /// Becomes the owner of a partition of the events; the membership must be kept.
+    pub(crate) async fn own(&self, partition: PartitionId) -> (Box<dyn Membership>, Assigned) {
+        let mut member = self.journal.join("jwtrail-run", Topic::Events).await.unwrap();
+        loop {
+            match member.next().await.unwrap() {
+                MemberEvent::Assigned(assigned) if assigned.partition == partition => {
+                    return (member, assigned);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// `jwtrail-origin` of the dead letters, in order.
+    pub(crate) async fn dead_letters(&self) -> Vec<String> {
+        let mut member = self.journal.join("jwtrail-test", Topic::DeadLetters).await.unwrap();
+        let MemberEvent::Assigned(assigned) = member.next().await.unwrap() else { panic!("not assigned") };
+        let (mut batch, mut origins) = (Batch::default(), Vec::new());
+        let mut position = assigned.start;
+        while position < assigned.end {
+            assigned.lane.next(&mut batch, 100).await.unwrap();
+            let origin = |record: Record<'_>| record.headers.get("jwtrail-origin").map(<[u8]>::to_vec);
+            origins.extend(batch.iter().filter_map(origin).map(|origin| String::from_utf8(origin).unwrap()));
+            position = batch.position().unwrap();
+        }
+        origins
+    }
 }
