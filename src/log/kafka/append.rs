@@ -1,10 +1,12 @@
 //! Appending outside of commits: one idempotent producer, every record acknowledged by all replicas that are in sync.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord};
+use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
 
 use super::context::LogContext;
 use super::settings::{Settings, create_plain};
@@ -17,17 +19,28 @@ const DOING: &str = "appending";
 const FULL: Duration = Duration::from_millis(2);
 
 pub(super) struct Appender {
-    producer: FutureProducer<LogContext>,
+    settings: Settings,
+    producer: ArcSwap<FutureProducer<LogContext>>,
 }
 
 impl Appender {
     pub(super) fn new(settings: &Settings) -> Result<Self, LogError> {
-        Ok(Self { producer: create_plain(&settings.appender())? })
+        let producer = ArcSwap::from_pointee(create_plain(&settings.appender())?);
+        Ok(Self { settings: settings.clone(), producer })
     }
 
     /// A client that may be asked as well.
-    pub(super) fn client(&self) -> FutureProducer<LogContext> {
-        self.producer.clone()
+    pub(super) fn client(&self) -> Arc<FutureProducer<LogContext>> {
+        self.producer.load_full()
+    }
+
+    /// An idempotent producer that met a fatal error takes no more records: the next append finds a new one.
+    fn renew(&self, dead: &Arc<FutureProducer<LogContext>>) -> Result<(), LogError> {
+        tracing::warn!("the producer met a fatal error and is made anew");
+        let new = Arc::new(create_plain(&self.settings.appender())?);
+        // Somebody else may have been as quick, and has a good one there.
+        self.producer.compare_and_swap(dead, new);
+        Ok(())
     }
 
     pub(super) async fn append(
@@ -36,11 +49,25 @@ impl Appender {
         name: &str,
         records: &[NewRecord],
     ) -> Result<Vec<Placed>, LogError> {
+        let producer = self.client();
+        let appended = Self::append_by(&producer, topic, name, records).await;
+        if producer.client().fatal_error().is_some() {
+            self.renew(&producer)?;
+        }
+        appended
+    }
+
+    async fn append_by(
+        producer: &FutureProducer<LogContext>,
+        topic: Topic,
+        name: &str,
+        records: &[NewRecord],
+    ) -> Result<Vec<Placed>, LogError> {
         let mut under_way = VecDeque::with_capacity(records.len());
         let mut placed = Vec::with_capacity(records.len());
         for record in records {
             loop {
-                match self.producer.send_result(record_of(name, record)) {
+                match producer.send_result(record_of(name, record)) {
                     Ok(delivery) => break under_way.push_back((delivery, record)),
                     Err((error, _)) if is_full(&error) => match under_way.pop_front() {
                         Some((delivery, record)) => placed.push(arrived(topic, delivery, record).await?),

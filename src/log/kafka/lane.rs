@@ -164,15 +164,14 @@ impl LaneState {
                     reader.position = push(batch, &message)?;
                     (reader.at_end, reader.hole_until) = (None, None);
                 }
-                Some(Err(KafkaError::PartitionEOF(_))) => match reader.hole_until.take() {
-                    Some(end) if end > reader.position => {
+                Some(Err(KafkaError::PartitionEOF(_))) => {
+                    if let Some(end) = reader.hole_until.take().filter(|&end| end > reader.position) {
                         reader.position = end;
                         batch.set_position(end);
-                        // Another hole may have come behind it.
-                        reader.at_end = Some(Instant::now());
                     }
-                    _ => reader.at_end = Some(Instant::now()),
-                },
+                    // Another hole may come behind.
+                    reader.at_end = Some(Instant::now());
+                }
                 Some(Err(error)) => {
                     let failed = self.failed(&error, reader.position);
                     // What was taken is good; the caller hears of the error with its next call, for librdkafka

@@ -140,8 +140,9 @@ impl EventLog for KafkaLog {
 
     async fn health(&self) -> Result<(), LogError> {
         const DOING: &str = "asking for a sign of life";
-        let producer = self.appender.client();
-        blocking(DOING, move || match producer.client().fetch_metadata(None, HEALTH) {
+        // One topic's metadata: a cluster may have thousands.
+        let (producer, name) = (self.appender.client(), self.names.of(Topic::Events).into_owned());
+        blocking(DOING, move || match producer.client().fetch_metadata(Some(&name), HEALTH) {
             Ok(_) => Ok(()),
             Err(error) => Err(LogError::Unavailable { doing: DOING, cause: error.to_string() }),
         })

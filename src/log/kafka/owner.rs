@@ -4,7 +4,7 @@
 //! a dead owner left open. From then on every commit is one transaction: offset, metadata and records together.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
@@ -24,6 +24,8 @@ const STEP: Duration = Duration::from_secs(5);
 /// A partition that we lost hold of is taken over again only if the group still calls it ours after this time: more than
 /// one heartbeat (3 s), so that a member that was expelled has heard of it.
 const COMEBACK: Duration = Duration::from_secs(4);
+/// Between two tries of a call that failed at once.
+const PAUSE: Duration = Duration::from_millis(50);
 /// How often deliveries are looked for while there are some under way.
 const POLL: Duration = Duration::from_millis(1);
 
@@ -86,8 +88,8 @@ impl Owner {
                     _ => tracing::warn!(partition = self.lane.partition.0, %error, "taking over goes on"),
                 },
             }
-            // Log lines of this client wait in the queue that is polled here.
-            self.producer.poll(Duration::ZERO);
+            // Also brings the client's log lines.
+            self.producer.poll(PAUSE);
         }
         Ok(false)
     }
@@ -98,11 +100,11 @@ impl Owner {
             // Nobody else polls this client's log lines and errors.
             let job = match jobs.recv_timeout(Duration::from_secs(1)) {
                 Ok(job) => job,
-                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
+                Err(RecvTimeoutError::Timeout) => {
                     self.producer.poll(Duration::ZERO);
                     continue;
                 }
-                Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => return,
             };
             // A caller that went away needs no answer.
             match job {
@@ -132,8 +134,7 @@ impl Owner {
         let Some(group) = group else {
             return Err(CommitError::Retry("the member is just joining its group again".to_owned()));
         };
-        let outcome = self.transact(commit, &group);
-        match outcome {
+        match self.transact(commit, &group) {
             Ok(()) => Ok(()),
             Err(Trouble::Abort(code, text)) => match self.abort() {
                 Ok(()) => Err(self.judge(code, text, commit)),
@@ -179,7 +180,7 @@ impl Owner {
                 return Err(Trouble::Released);
             }
             tracing::warn!(partition = self.lane.partition.0, %error, "a commit goes on");
-            self.producer.poll(POLL);
+            self.producer.poll(PAUSE);
         }
     }
 
