@@ -14,7 +14,7 @@ const ROUNDS: usize = 5;
 const LINES_A_ROUND: usize = 400;
 
 /// Small segments and no limit: it rolls all the time and drops nothing.
-const OPTIONS: JournalOptions = JournalOptions { limit_bytes: u64::MAX, segment_bytes: 32 << 10, ..SMALL };
+const OPTIONS: JournalOptions = JournalOptions { limit_bytes: u64::MAX, segment_bytes: 128 << 10, ..SMALL };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_by_kill_9() {
