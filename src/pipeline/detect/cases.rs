@@ -122,8 +122,8 @@ impl Entry for OpenCase {
     fn heap_bytes(&self) -> usize {
         let case = &self.case;
         let texts = case.token_refs.iter().map(|text| text.len() + size_of::<String>()).sum::<usize>();
-        // The texts and the evidence of a case are of one size within a factor of two; its lists are not.
-        1_536 + texts + case.ips.len() * size_of::<IpAddr>() + case.event_ids.len() * size_of::<Uuid>()
+        // The texts and the evidence of a case, a JSON tree, are of one size within a factor of two; its lists are not.
+        4_096 + texts + case.ips.len() * size_of::<IpAddr>() + case.event_ids.len() * size_of::<Uuid>()
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) struct Keyed<K, V> {
     oldest: u32,
     /// Slots to look at when that minute of stream time has come. A slot is in one bucket at a time; a registration
     /// whose slot names another minute is stale.
-    timers: BTreeMap<i64, Vec<u32>>,
+    timers: BTreeMap<u32, Vec<u32>>,
     bytes: usize,
     max_bytes: usize,
     evicted: u64,
@@ -39,8 +39,9 @@ struct Slot<K, V> {
     newer: u32,
     older: u32,
     /// The bucket of `timers` that this slot is registered in.
-    minute: i64,
-    expires: UnixMs,
+    due: u32,
+    /// The minute from which it may be dropped; later than `due` if it was used since it was registered.
+    expires: u32,
     heap_bytes: u32,
 }
 
@@ -98,7 +99,7 @@ impl<K: Hash + Eq + Copy, V: Entry> Keyed<K, V> {
             None => self.insert(key, expires, make()),
         };
         let slot = self.slots.at(number);
-        slot.expires = slot.expires.max(expires);
+        slot.expires = slot.expires.max(minute_after(expires));
         let result = change(&mut slot.value);
         self.weigh(number);
         self.unlink(number);
@@ -110,11 +111,11 @@ impl<K: Hash + Eq + Copy, V: Entry> Keyed<K, V> {
     /// Looks at every entry whose time has come at stream time `now`: `judge` lets it live on until a later time, or
     /// gives `None`, and it is dropped.
     pub(super) fn expire(&mut self, now: UnixMs, mut judge: impl FnMut(&mut V) -> Option<UnixMs>) {
-        let minute = now.get().div_euclid(MINUTE_MS);
+        let minute = minute_of(now.get());
         while let Some(entry) = self.timers.first_entry().filter(|entry| *entry.key() <= minute) {
             let (due, numbers) = entry.remove_entry();
             for number in numbers {
-                self.timer_fired(number, due, now, &mut judge);
+                self.timer_fired(number, due, minute, &mut judge);
             }
         }
     }
@@ -122,19 +123,19 @@ impl<K: Hash + Eq + Copy, V: Entry> Keyed<K, V> {
     fn timer_fired(
         &mut self,
         number: u32,
-        due: i64,
-        now: UnixMs,
+        due: u32,
+        minute: u32,
         judge: &mut impl FnMut(&mut V) -> Option<UnixMs>,
     ) {
-        let Some(slot) = self.slots.get_mut(number).filter(|slot| slot.minute == due) else { return };
-        if slot.expires <= now {
-            match judge(&mut slot.value).filter(|later| *later > now) {
+        let Some(slot) = self.slots.get_mut(number).filter(|slot| slot.due == due) else { return };
+        if slot.expires <= minute {
+            match judge(&mut slot.value).map(minute_after).filter(|later| *later > minute) {
                 Some(later) => slot.expires = later,
                 None => return self.remove(number),
             }
         }
-        slot.minute = minute_after(slot.expires);
-        self.timers.entry(slot.minute).or_default().push(number);
+        slot.due = slot.expires;
+        self.timers.entry(slot.due).or_default().push(number);
         self.weigh(number);
     }
 
@@ -143,10 +144,17 @@ impl<K: Hash + Eq + Copy, V: Entry> Keyed<K, V> {
     }
 
     fn insert(&mut self, key: K, expires: UnixMs, value: V) -> u32 {
-        let minute = minute_after(expires);
-        let number =
-            self.slots.insert(Slot { key, value, newer: NONE, older: NONE, minute, expires, heap_bytes: 0 });
-        self.timers.entry(minute).or_default().push(number);
+        let due = minute_after(expires);
+        let number = self.slots.insert(Slot {
+            key,
+            value,
+            newer: NONE,
+            older: NONE,
+            due,
+            expires: due,
+            heap_bytes: 0,
+        });
+        self.timers.entry(due).or_default().push(number);
         let (slots, hasher) = (&self.slots, &self.hasher);
         self.table.insert_unique(hasher.hash_one(key), number, |&number| {
             slots.key(number).map_or(0, |key| hasher.hash_one(key))
@@ -210,8 +218,13 @@ impl<K: Hash + Eq + Copy, V: Entry> Keyed<K, V> {
 }
 
 /// The first whole minute at or after `time`: an entry is looked at when it has come, so never too early.
-fn minute_after(time: UnixMs) -> i64 {
-    time.get().saturating_add(MINUTE_MS - 1).div_euclid(MINUTE_MS)
+fn minute_after(time: UnixMs) -> u32 {
+    minute_of(time.get().saturating_add(MINUTE_MS - 1))
+}
+
+/// Minutes since the epoch: 32 bits reach beyond the year 10000. Times before the epoch are minute 0.
+fn minute_of(ms: i64) -> u32 {
+    u32::try_from(ms.div_euclid(MINUTE_MS).max(0)).unwrap_or(u32::MAX)
 }
 
 /// Slots by number, in chunks: growing copies nothing and wastes at most one chunk.
@@ -264,5 +277,112 @@ impl<K, V> Slab<K, V> {
         let slot = self.chunks.get_mut(index / CHUNK)?.get_mut(index % CHUNK)?.take()?;
         self.free.push(number);
         Some(slot)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Entry for usize {
+        /// An entry's value is its size.
+        fn heap_bytes(&self) -> usize {
+            *self
+        }
+    }
+
+    const MINUTE: i64 = MINUTE_MS;
+
+    fn at(minutes: i64) -> UnixMs {
+        UnixMs::new(minutes * MINUTE)
+    }
+
+    fn touch(keyed: &mut Keyed<u64, usize>, key: u64, expires: UnixMs) {
+        keyed.change(key, expires, || 100, |_| ());
+    }
+
+    fn keys(keyed: &Keyed<u64, usize>) -> Vec<u64> {
+        (0..1_000).filter(|key| keyed.get(key).is_some()).collect()
+    }
+
+    #[test]
+    fn the_least_lately_used_makes_room() {
+        let one = Keyed::<u64, usize>::slot_bytes() + 100;
+        let mut keyed = Keyed::new(3 * one);
+        for key in [1, 2, 3, 1, 4] {
+            touch(&mut keyed, key, at(10));
+        }
+        assert_eq!((keys(&keyed), keyed.evicted(), keyed.bytes()), (vec![1, 3, 4], 1, 3 * one));
+        // One that grows beyond the bound drops the others, and stays itself.
+        keyed.change(3, at(10), || 0, |size| *size = 10 * one);
+        assert_eq!((keys(&keyed), keyed.evicted()), (vec![3], 3));
+    }
+
+    #[test]
+    fn an_entry_lives_until_the_latest_time_it_was_given() {
+        let mut keyed = Keyed::new(1 << 20);
+        touch(&mut keyed, 1, at(10));
+        touch(&mut keyed, 2, at(10));
+        touch(&mut keyed, 2, at(30));
+        touch(&mut keyed, 2, at(20));
+        for (minute, expected) in [(9, vec![1, 2]), (10, vec![2]), (29, vec![2]), (30, vec![])] {
+            keyed.expire(at(minute), |_| None);
+            assert_eq!(keys(&keyed), expected, "minute {minute}");
+        }
+        assert_eq!((keyed.bytes(), keyed.len(), keyed.evicted()), (0, 0, 0));
+    }
+
+    #[test]
+    fn an_entry_can_ask_for_more_time() {
+        let mut keyed = Keyed::new(1 << 20);
+        touch(&mut keyed, 1, at(10));
+        let mut asked = 0;
+        for minute in [10, 11, 19, 20] {
+            keyed.expire(at(minute), |_| {
+                asked += 1;
+                (asked == 1).then_some(at(20))
+            });
+        }
+        assert_eq!((asked, keyed.len()), (2, 0));
+    }
+
+    #[test]
+    fn a_slot_that_was_given_to_another_key_keeps_the_others_timer_from_it() {
+        let mut keyed = Keyed::new(Keyed::<u64, usize>::slot_bytes() + 100);
+        touch(&mut keyed, 1, at(10));
+        touch(&mut keyed, 2, at(20));
+        keyed.expire(at(15), |_| None);
+        assert_eq!(keys(&keyed), [2]);
+        keyed.expire(at(20), |_| None);
+        assert_eq!(keyed.len(), 0);
+    }
+
+    #[test]
+    fn many_entries_grow_over_chunks_and_are_found() {
+        let mut keyed = Keyed::new(1 << 20);
+        for key in 0..1_000 {
+            touch(&mut keyed, key, at(key as i64 % 7));
+        }
+        assert_eq!(keys(&keyed).len(), 1_000);
+        keyed.expire(at(3), |_| None);
+        assert!(keys(&keyed).iter().all(|key| key % 7 > 3));
+        for key in 0..1_000 {
+            touch(&mut keyed, key, at(50));
+        }
+        keyed.expire(at(49), |_| None);
+        assert_eq!(keys(&keyed).len(), 1_000);
+        let order: Vec<u64> = keyed.in_order_of_use().collect();
+        assert_eq!(order, (0..1_000).collect::<Vec<_>>());
+    }
+
+    impl<K: Copy, V> Keyed<K, V> {
+        fn in_order_of_use(&self) -> impl Iterator<Item = K> {
+            let mut next = self.oldest;
+            std::iter::from_fn(move || {
+                let slot = self.slots.get(next)?;
+                next = slot.newer;
+                Some(slot.key)
+            })
+        }
     }
 }

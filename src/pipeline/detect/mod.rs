@@ -46,7 +46,7 @@ pub(crate) struct Limits {
 }
 
 impl Default for Limits {
-    /// About 300,000 subjects, 400,000 tokens and 8,000 cases a rule.
+    /// About 300,000 subjects with two stays each, 400,000 tokens, and 3,500 cases a rule.
     fn default() -> Self {
         Self { subjects_bytes: 128 << 20, tokens_bytes: 64 << 20, cases_bytes: 16 << 20 }
     }
