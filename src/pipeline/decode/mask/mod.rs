@@ -141,4 +141,4 @@ fn marker_at(text: &[u8]) -> Option<&str> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

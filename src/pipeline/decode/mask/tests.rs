@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::*;
 
-const SIGNATURE: &str = "c2lnbmF0dXJlIHRoYXQgbXVzdCBub3QgYmUgc2Vlbg";
+pub(in super::super) const SIGNATURE: &str = "c2lnbmF0dXJlIHRoYXQgbXVzdCBub3QgYmUgc2Vlbg";
 
 /// Headers that some parser takes for a JOSE header: spaces and line breaks anywhere, members in any order.
 const JWS_HEADERS: &[&str] = &[
@@ -45,7 +45,7 @@ fn base64url(text: &str) -> String {
 }
 
 /// Each token with its ref.
-fn tokens() -> Vec<(String, String)> {
+pub(in super::super) fn tokens() -> Vec<(String, String)> {
     let payload = base64url(r#"{"iss":"https://id.example","sub":"mallory"}"#);
     let of = |signed: String, last: &str| {
         let token_ref = crate::token::sha256_base64url(signed.as_bytes());
@@ -80,9 +80,9 @@ fn unicode(text: &str) -> String {
     text.chars().map(|character| format!("\\u{:04X}", u32::from(character))).collect()
 }
 
-type Encoding = (&'static str, fn(&str) -> String);
+pub(in super::super) type Encoding = (&'static str, fn(&str) -> String);
 
-const ENCODINGS: &[Encoding] = &[
+pub(in super::super) const ENCODINGS: &[Encoding] = &[
     ("plain", |text| text.to_owned()),
     ("percent", |text| percent(text, |_, _| true)),
     ("upper case", |text| percent(text, |_, _| true).to_uppercase()),
@@ -103,7 +103,7 @@ const ENCODINGS: &[Encoding] = &[
 
 /// What stands before and after. No character of these is one that a token could have taken for its own, except where
 /// the second says so.
-const PLACES: &[(&str, &str)] = &[
+pub(in super::super) const PLACES: &[(&str, &str)] = &[
     ("", ""),
     ("Bearer ", " and more"),
     ("token=", "&next=1"),
@@ -136,7 +136,7 @@ const PLACES: &[(&str, &str)] = &[
 ];
 
 /// Whether a part of the token stands in `text`, plain or after taking escapes away.
-fn shows(text: &str, token: &str) -> bool {
+pub(in super::super) fn shows(text: &str, token: &str) -> bool {
     let mut plain = String::new();
     let mut at = 0;
     while let Some((byte, next)) = encoded::read(text.as_bytes(), at) {
