@@ -22,6 +22,9 @@ mod keys;
 mod lifecycle;
 mod telemetry;
 
+#[cfg(test)]
+mod readme;
+
 fn main() -> std::process::ExitCode {
     cli::main()
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::deliver::tests::alert_with_id;
-use crate::log::{Assigned, Batch, Commit, METADATA_BYTES_MAX};
+use crate::log::{Batch, Commit, METADATA_BYTES_MAX};
 use crate::model::PartitionId;
 
 /// What may happen.
