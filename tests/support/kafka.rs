@@ -57,6 +57,8 @@ impl Broker {
     /// Starts a broker on free ports with an empty folder and waits until it serves.
     pub(crate) fn start() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
+        // Before anything is left behind.
+        require_jars();
         // A free port may be taken by somebody else before the broker binds it.
         for _ in 0..3 {
             let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -180,11 +182,17 @@ fn alive(pid: u32) -> bool {
     stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['Z', 'X']))
 }
 
-fn java() -> [String; 3] {
-    let libs = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/kafka-libs");
+fn libs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/kafka-libs")
+}
+
+fn require_jars() {
     // The script writes it last.
-    assert!(libs.join("pom.xml").exists(), "no Kafka broker to test against: run {FETCH} first");
-    ["java".to_owned(), "-cp".to_owned(), format!("{}/*", libs.display())]
+    assert!(libs().join("pom.xml").exists(), "no Kafka broker to test against: run {FETCH} first");
+}
+
+fn java() -> [String; 3] {
+    ["java".to_owned(), "-cp".to_owned(), format!("{}/*", libs().display())]
 }
 
 fn format_storage(dir: &Path) {
