@@ -32,10 +32,10 @@ async fn nothing_acknowledged_is_lost_by_kill_9() {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut told = 0;
         // After the kill, what the child had written before it is still in the pipe.
-        while let Some(line) = lines.next() {
+        for line in lines {
             let line = line.unwrap();
             match line.split(' ').collect::<Vec<_>>()[..] {
                 ["appended", partition, offset, value] => {
