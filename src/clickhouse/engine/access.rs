@@ -88,6 +88,11 @@ const ANALYST_SETTINGS: [&str; 18] = [
     "session_timezone",
 ];
 
+/// Tables of `system` that show what others run. All sessions are the engine's one user, who may see his own queries;
+/// these are not the analyst's.
+const HIDDEN_TABLES: [&str; 5] =
+    ["asynchronous_inserts", "errors", "processes", "query_cache", "stack_trace"];
+
 /// The statements that turn a fresh session into an analyst's one, with the settings of the request.
 pub(super) fn analyst_setup(settings: &[(String, String)]) -> Result<Vec<String>, Exception> {
     let mut assignments = Vec::new();
@@ -115,8 +120,8 @@ pub(super) fn analyst_setup(settings: &[(String, String)]) -> Result<Vec<String>
             asked.and_then(|(_, value)| value.parse().ok()).filter(|asked| (1..=limit).contains(asked));
         assignments.push(assignment(name, &asked.unwrap_or(limit).to_string())?);
     }
-    // All sessions are the engine's one user, who may see his own queries: these are not the analyst's own.
-    assignments.push("additional_table_filters='{\\'system.processes\\':\\'0\\'}'".to_owned());
+    let hidden: Vec<String> = HIDDEN_TABLES.iter().map(|table| format!("'system.{table}':'0'")).collect();
+    assignments.push(assignment("additional_table_filters", &format!("{{{}}}", hidden.join(",")))?);
     Ok(vec![
         "SET ROLE analyst".to_owned(),
         format!("SET {}", assignments.join(", ")),
@@ -135,8 +140,8 @@ pub(super) fn assignment(name: &str, value: &str) -> Result<String, Exception> {
 }
 
 /// Lets an analyst's statement pass only if the engine's own parser calls it one reading statement, and its own
-/// rendering has neither a SETTINGS clause (in a subquery the engine would obey one) nor the function `file` (which
-/// reads any file, unchecked by grants).
+/// rendering has neither a SETTINGS clause (in a subquery the engine would obey one), nor the function `file` (which
+/// reads any file, unchecked by grants), nor the table function `merge`.
 pub(super) fn check_analyst(connection: &Connection, statement: &str) -> Result<(), Exception> {
     let rendered = connection
         .query(
@@ -144,7 +149,12 @@ pub(super) fn check_analyst(connection: &Connection, statement: &str) -> Result<
             "TSVRaw",
             &[("query".to_owned(), sql::escaped(statement))],
         )
-        .map_err(Exception::from_engine)?;
+        .map_err(|text| {
+            // The syntax error is the client's; the statement around his is ours.
+            let own = text.find(": In scope SELECT formatQuerySingleLine").unwrap_or(text.len());
+            let suffix = if own < text.len() { " (SYNTAX_ERROR)" } else { "" };
+            Exception::from_engine(format!("{}{suffix}", &text[..own]))
+        })?;
     let rendered = String::from_utf8_lossy(rendered.data()).into_owned();
     let classified = connection.classify(statement);
     if classified.statements != 1 || classified.class != Class::ReadOnly {
@@ -160,10 +170,18 @@ pub(super) fn check_analyst(connection: &Connection, statement: &str) -> Result<
             "Cannot modify settings in readonly mode: give them with the request instead of in a SETTINGS clause",
         ));
     }
+    // `APPLY file` calls it without brackets.
     if sql::mentions(&rendered, "file") {
         return Err(Exception::new(
             exception::ACCESS_DENIED,
             "`analyst` may not use the function `file`, nor a column or an alias of that name",
+        ));
+    }
+    // It would read the hidden tables around their filter.
+    if sql::calls(&rendered, "merge") {
+        return Err(Exception::new(
+            exception::ACCESS_DENIED,
+            "`analyst` may not use the table function `merge`",
         ));
     }
     Ok(())

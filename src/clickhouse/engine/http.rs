@@ -18,10 +18,12 @@ use http_body::Frame;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::access::{Credentials, Role};
+use super::answer::{Answer, AnswerPart, Head};
+use super::body::{BodyPart, BodyReader};
 use super::exception::{self, Exception};
 use super::request::Request;
 use super::session::Sessions;
-use super::worker::{Answer, AnswerPart, BodyPart, BodyReader, Head, Job, Watch};
+use super::worker::{Job, Watch};
 use crate::clock::Clock;
 use crate::lifecycle::Lifecycle;
 

@@ -12,6 +12,8 @@ mod child;
 mod http;
 mod request;
 
+mod answer;
+mod body;
 mod worker;
 
 mod access;

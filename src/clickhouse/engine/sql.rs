@@ -275,6 +275,15 @@ pub(super) fn mentions(sql: &str, name: &str) -> bool {
         .any(|token| token.name().is_some_and(|found| found.eq_ignore_ascii_case(name.as_bytes())))
 }
 
+/// Whether the statement calls a function `name`, in any case, or reads a table function of that name.
+pub(super) fn calls(sql: &str, name: &str) -> bool {
+    let tokens: Vec<Token<'_>> = Tokens::of(sql.as_bytes()).collect();
+    tokens.windows(2).any(|window| {
+        matches!(window, [called, next] if next.is_mark(b'(')
+            && called.name().is_some_and(|found| found.eq_ignore_ascii_case(name.as_bytes())))
+    })
+}
+
 /// `text` as a string literal.
 pub(super) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
@@ -380,5 +389,7 @@ mod tests {
         assert!(mentions("SELECT File('x')", "file"));
         assert!(mentions("SELECT * APPLY `file`", "file"));
         assert!(!mentions("SELECT 'file'", "file"));
+        assert!(calls("SELECT * FROM merge('system', 'x')", "merge"));
+        assert!(!calls("SELECT merge FROM t WHERE merge > (1)", "merge"));
     }
 }

@@ -102,6 +102,9 @@ async fn an_analyst_changes_nothing() {
         attempts.refused("session_id=s&readonly=2", sql, &[62, 164, 497]).await;
     }
     attempts.refused("", "SELECT 1; DROP TABLE jwtrail.t", &[62]).await;
+    let response = attempts.test.as_analyst("", "SELECT FROM WHERE").await;
+    let text = response.text().await.unwrap();
+    assert!(text.contains("Syntax error") && !text.contains("formatQuery"), "{text}");
     let login = format!("user=analyst&password={ANALYST_PASSWORD}");
     let query = format!("{}/?{login}&query=DROP+TABLE+jwtrail.t", attempts.test.engine.url());
     let query = attempts.test.http.get(query);
@@ -183,6 +186,11 @@ async fn an_analyst_sees_nothing_outside_the_tables() {
         format!("SELECT * APPLY(file) FROM (SELECT '{file}')"),
         format!("SELECT arrayMap(x -> file(x), ['{file}'])"),
         format!("EXPLAIN SELECT file('{file}')"),
+        format!("SELECT file(\u{2018}{file}\u{2019})"),
+        format!("SELECT/**/FILE('{file}')"),
+        format!("WITH file AS f SELECT f('{file}')"),
+        format!("SELECT COLUMNS('x') APPLY file FROM (SELECT '{file}' AS x)"),
+        format!("SELECT catboostEvaluate('{file}', 1)"),
         format!("SELECT * FROM file('{file}', 'LineAsString')"),
         format!("SELECT * FROM fileCluster('default', '{file}', 'LineAsString')"),
         format!("SELECT * FROM `{file}`"),
@@ -204,15 +212,22 @@ async fn an_analyst_sees_nothing_outside_the_tables() {
         "SHOW CREATE USER default".to_owned(),
         "SHOW ACCESS".to_owned(),
     ] {
-        attempts.refused("", &sql, &[46, 60, 62, 164, 170, 497, 701]).await;
+        attempts.refused("", &sql, &[46, 60, 62, 164, 170, 497, 701, 1001]).await;
     }
     // Rows that hold secrets are not shown: `code` looks for this one in every answer.
     attempts.test.full(&format!("CREATE NAMED COLLECTION kept AS password = '{SECRET}'")).await;
     assert_eq!(attempts.test.full("SELECT name FROM system.named_collections").await, "kept\n");
     attempts.answers("", "SELECT name, collection FROM system.named_collections", "").await;
     attempts.refused("", "SHOW CREATE NAMED COLLECTION kept", &[62, 164, 497]).await;
-    let others = "SELECT count() FROM system.processes";
-    attempts.answers("", others, "0\n").await;
+    for table in ["asynchronous_inserts", "errors", "processes", "query_cache", "stack_trace"] {
+        attempts.answers("", &format!("SELECT count() FROM system.{table}"), "0\n").await;
+    }
+    for sql in
+        ["SELECT count() FROM `merge`('system', '^processes$')", "SELECT * FROM loop('system', 'processes')"]
+    {
+        attempts.refused("", sql, &[497]).await;
+    }
+    attempts.answers("", "SELECT count() FROM view(SELECT * FROM system.processes)", "0\n").await;
     attempts.answers("", "SHOW PROCESSLIST", "").await;
     assert!(!std::path::Path::new(&format!("{file}.out")).exists());
     attempts.test.stop().await;

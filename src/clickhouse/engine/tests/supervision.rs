@@ -108,6 +108,21 @@ async fn an_engine_stops_in_order_when_nobody_needs_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stop_does_not_wait_for_ever_for_a_query() {
+    let test = TestEngine::start().await;
+    let pid = test.pid();
+    let endless = "SELECT count() FROM numbers(1000000000000) WHERE NOT ignore(sipHash64(number))";
+    let running =
+        "SELECT count() FROM system.processes WHERE query LIKE '%sipHash%' AND query NOT LIKE '%processes%'";
+    let (answer, ()) = tokio::join!(test.as_full("max_threads=1", endless), async {
+        eventually("it runs", async || test.full(running).await == "1\n").await;
+        test.engine.stop().await;
+    });
+    assert_eq!(header(&answer, "x-clickhouse-exception-code"), "394");
+    assert!(!lives(pid));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_start_that_cannot_be_says_why() {
     let directory = tempfile::tempdir().unwrap();
     let lifecycle = Lifecycle::new(Duration::from_secs(10));
