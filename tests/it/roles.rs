@@ -1,0 +1,131 @@
+//! Separate processes over a real Kafka, fed by kcat without keys.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::app::{Running, TestApp, wait_for};
+use crate::kafka::{Broker, signal};
+use crate::receiver::Receiver;
+
+/// A complete event, as `schemas/events/` wants it.
+fn event(number: usize, sub: &str, ip: &str, user_agent: &str, time: &str) -> Value {
+    let token_ref = format!("{:0>43}", format!("{sub}-ref").replace(['@', '.'], "-"));
+    json!({
+        "version": 1, "id": format!("018f0000-0000-7000-8000-{number:012x}"), "kind": "accepted", "time": time,
+        "tenant": "acme", "source": {"gateway": "edge-1", "zone": "edge"},
+        "token": {"ref": token_ref, "iss": "https://id.example/t/acme", "sub": sub},
+        "request": {"ip": ip, "user_agent": user_agent}, "gateway_verdict": "valid",
+    })
+}
+
+/// Writes each line as a record without a key.
+fn kcat(broker: &str, lines: &[String]) {
+    let mut kcat = Command::new("kcat")
+        .args(["-P", "-b", broker, "-t", "jwtrail.events"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("kcat runs; `make check-test-tools` installs it");
+    kcat.stdin.take().unwrap().write_all((lines.join("\n") + "\n").as_bytes()).unwrap();
+    assert!(kcat.wait().unwrap().success());
+}
+
+struct Deployment {
+    app: TestApp,
+    broker: Broker,
+    receiver: Receiver,
+    /// It only lends its ClickHouse to the roles.
+    _clickhouse: (TestApp, Running),
+}
+
+impl Deployment {
+    async fn start() -> Self {
+        let broker = Broker::start();
+        let receiver = Receiver::start().await;
+        let lender = TestApp::new("");
+        let up = lender.up().await;
+        let config = format!(
+            "{}[kafka]\nbrokers = \"{}\"\n[kafka.properties]\n\"session.timeout.ms\" = \"6000\"\n",
+            receiver.destination(),
+            broker.address()
+        );
+        let app = TestApp::lent(&config, &lender);
+        let migrated = app.command(&["migrate"]).output().unwrap();
+        assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
+        Self { app, broker, receiver, _clickhouse: (lender, up) }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keyless_records_are_rows_are_brought_home_and_alert_across_partitions_whatever_is_killed() {
+    let deployment = Deployment::start().await;
+    let app = &deployment.app;
+    let mut run = app.start(&["run"]);
+    let deliver = app.start(&["deliver"]);
+    let now = jiff::Timestamp::now().to_string();
+    let (mut sent, rounds) = (0, 3);
+    for round in 0..rounds {
+        let mut lines = Vec::new();
+        for number in 0..300 {
+            lines.push(
+                event(sent + number, &format!("user-{number}"), "203.0.113.7", "Firefox/145.0", &now)
+                    .to_string(),
+            );
+        }
+        let victim = format!("victim-{round}");
+        // kcat gives each of its runs' records to partitions at random: the two ends seldom lie together.
+        lines.push(event(sent + 300, &victim, "203.0.113.9", "Mozilla/5.0 Firefox/145.0", &now).to_string());
+        lines.push(
+            event(sent + 301, &victim, "198.51.100.9", "Mozilla/5.0 Chrome/142.0.0.0", &now).to_string(),
+        );
+        sent += lines.len();
+        kcat(&deployment.broker.address(), &lines);
+        app.eventually("SELECT count() > 0 FROM events", "1").await;
+        run.kill();
+        run = app.start(&["run"]);
+    }
+    app.eventually("SELECT count(), uniqExact(event_id) FROM events", &format!("{sent}\t{sent}")).await;
+    app.eventually("SELECT count() > 0 FROM events WHERE origin_offset IS NOT NULL", "1").await;
+    app.assert_complete().await;
+    let travel =
+        || deployment.receiver.deliveries().into_iter().filter(|one| one.data("rule") == "impossible_travel");
+    wait_for("an alert a round", async || (travel().count() >= rounds).then_some(())).await;
+    let mut told: BTreeMap<String, usize> = BTreeMap::new();
+    for delivery in travel() {
+        *told.entry(delivery.id.clone()).or_default() += 1;
+    }
+    // Only `run` was killed: every step is told exactly once.
+    assert!(told.len() == rounds && told.values().all(|times| *times == 1), "{told:?}");
+    assert!(run.stop().await.success());
+    assert!(deliver.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_former_owner_that_wakes_up_stores_nothing() {
+    let deployment = Deployment::start().await;
+    let app = &deployment.app;
+    let sleeper = app.start(&["run"]);
+    let now = jiff::Timestamp::now().to_string();
+    let lines = |from: usize, count: usize| -> Vec<String> {
+        let one = |number| {
+            event(number, &format!("user-{number}"), "203.0.113.7", "Firefox/145.0", &now).to_string()
+        };
+        (from..from + count).map(one).collect()
+    };
+    kcat(&deployment.broker.address(), &lines(0, 200));
+    app.eventually("SELECT count() FROM events", "200").await;
+    signal(sleeper.pid(), "STOP");
+    kcat(&deployment.broker.address(), &lines(200, 200));
+    let heir_app = app.sibling();
+    let heir = heir_app.start(&["run"]);
+    // The group gives the sleeper's partitions away once its session has timed out.
+    app.eventually("SELECT count(), uniqExact(event_id) FROM events", "400\t400").await;
+    signal(sleeper.pid(), "CONT");
+    kcat(&deployment.broker.address(), &lines(400, 200));
+    app.eventually("SELECT count(), uniqExact(event_id) FROM events", "600\t600").await;
+    app.assert_complete().await;
+    assert!(heir.stop().await.success());
+    assert!(sleeper.stop().await.success());
+}
