@@ -56,26 +56,26 @@ pub(crate) struct Refused {
 }
 
 /// A refusal's closed word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(untagged)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RefusalCode {
     /// It would be a dead letter.
     Rejected(RejectReason),
     /// The credential says otherwise.
-    Conflict(Conflict),
-}
-
-crate::model::words! {
-    /// The one code that strict decoding does not have.
-    Conflict { Conflict = "conflict", }
+    Conflict,
 }
 
 impl RefusalCode {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Rejected(reason) => reason.as_str(),
-            Self::Conflict(word) => word.as_str(),
+            Self::Conflict => "conflict",
         }
+    }
+}
+
+impl serde::Serialize for RefusalCode {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 
@@ -90,7 +90,7 @@ impl Refused {
     }
 
     fn conflict(field: &'static str) -> Self {
-        Self::new(RefusalCode::Conflict(Conflict::Conflict), field)
+        Self::new(RefusalCode::Conflict, field)
     }
 }
 

@@ -177,13 +177,7 @@ fn beside_value<'r>(record: &Record<'r>) -> Result<Beside<'r>, Refusal> {
         }
         bytes += header.name.len() + header.value.len();
         for part in [header.name.as_bytes(), header.value] {
-            if mask::suspicious(part) {
-                beside.leaks.extend(mask::refs(part).into_iter().map(|token_ref| Leak {
-                    field: header_field(header.name),
-                    owner: LeakOwner::Gateway,
-                    token_ref,
-                }));
-            }
+            beside.leaks.extend(leaks_beside(part, || header_field(header.name)));
         }
     }
     if let Some(key) = record.key {
@@ -198,9 +192,15 @@ fn beside_value<'r>(record: &Record<'r>) -> Result<Beside<'r>, Refusal> {
         }
     }
     if bytes > MAX_RECORD_BYTES {
-        return Err((RejectReason::TooLarge, "headers".to_owned()));
+        return Err((RejectReason::TooLarge, String::new()));
     }
     Ok(beside)
+}
+
+/// What a header or the key holds: the gateway's doing, for no client writes there.
+fn leaks_beside(part: &[u8], field: impl Fn() -> String) -> impl Iterator<Item = Leak> {
+    let refs = if mask::suspicious(part) { mask::refs(part) } else { Vec::new() };
+    refs.into_iter().map(move |token_ref| Leak { field: field(), owner: LeakOwner::Gateway, token_ref })
 }
 
 fn header_field(name: &str) -> String {

@@ -1,13 +1,13 @@
 //! What the door says to whoever sent what it could not take. Never a value: it may be a secret.
 
 use super::super::RejectReason;
-use super::{Conflict, RefusalCode};
+use super::RefusalCode;
 
 /// One sentence: what is wrong with `field` and what to send instead.
 pub(super) fn message(code: RefusalCode, field: &str) -> String {
     let name = if field.is_empty() { "the event".to_owned() } else { format!("`{field}`") };
     let reason = match code {
-        RefusalCode::Conflict(Conflict::Conflict) => {
+        RefusalCode::Conflict => {
             return format!("{name} is not this credential's: leave it out, or use the key that may send it");
         }
         RefusalCode::Rejected(reason) => reason,
