@@ -2,9 +2,9 @@
 
 use super::Decision;
 use crate::config::Suppression;
-use crate::model::{Case, Confidence, NotAlerted, RuleId, Severity, Standing};
+use crate::model::{Case, Confidence, NotAlerted, Severity, Standing};
 
-/// Suppressions by rule: an immutable snapshot.
+/// The suppressions: an immutable snapshot.
 #[derive(Debug, Default)]
 pub(crate) struct Policy {
     suppressions: Vec<Suppression>,
@@ -27,11 +27,6 @@ impl Policy {
             Some(suppression) => Decision::Suppressed(&suppression.name),
             None => Decision::Alert,
         }
-    }
-
-    /// The suppressions of a rule that are still in force at that event time: for `check` and `explain`.
-    pub(crate) fn suppressions(&self, rule: RuleId) -> impl Iterator<Item = &Suppression> {
-        self.suppressions.iter().filter(move |suppression| suppression.rule == rule)
     }
 }
 

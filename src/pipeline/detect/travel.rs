@@ -314,7 +314,7 @@ fn downgrades(a: &Site, b: &Site) -> Vec<&'static str> {
         (either(&|site| site.kind() == NetworkKind::Satellite), "satellite_network"),
         (either(&|site| site.class() == Some(NetworkClass::Hosting)), "hosting_network"),
         (country_differs && a.same_asn(b), "same_asn"),
-        (!country_differs && !(own_radius(a) && own_radius(b)), "same_country"),
+        (!(country_differs || own_radius(a) && own_radius(b)), "same_country"),
         (either(&|site| site.location.country_confirmed == Some(false)), "country_unconfirmed"),
     ]
     .into_iter()

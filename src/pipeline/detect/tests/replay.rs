@@ -113,6 +113,17 @@ fn a_bound_token_proved_at_both_ends_is_silent() {
 }
 
 #[test]
+fn one_use_without_the_key_is_enough_to_lose_the_proof() {
+    check(
+        "t+0m alice paris proved
+         t+1m alice paris
+         t+2m alice paris proved
+         t+5m alice tokyo device=Safari proved",
+        expect!["token_replay alice high/medium dev+country"],
+    );
+}
+
+#[test]
 fn kin_are_one_origin() {
     for (story, expected) in [
         // Wi-Fi, LTE, Wi-Fi.

@@ -70,6 +70,17 @@ fn less_than_300_km_says_nothing() {
 }
 
 #[test]
+fn a_stay_has_no_hole_in_which_a_journey_would_fit() {
+    // 351 km after both radii: 21.1 minutes, of which ten are granted, one is the clock's, and 14 lie between.
+    check(
+        "t+0m    alice lyon
+         t+1740s alice lyon
+         t+870s  alice paris ip=2001:db8:9::1 device=Safari",
+        expect!["not: 351 km in 15 min can be travelled"],
+    );
+}
+
+#[test]
 fn nothing_older_than_20_hours_matters() {
     check(
         "t+0h  alice paris
