@@ -171,9 +171,10 @@ impl Database {
         // A sample: a file whose fields have other types must not be taken and then know nothing.
         if let Some(first) = &first {
             match layout {
-                Layout::Flat => drop(first.decode::<FlatCity<'_>>().map_err(fail)?),
-                Layout::Nested => drop(first.decode::<geoip2::City<'_>>().map_err(fail)?),
+                Layout::Flat => first.decode::<FlatCity<'_>>().map(|_| ()),
+                Layout::Nested => first.decode::<geoip2::City<'_>>().map(|_| ()),
             }
+            .map_err(fail)?;
         }
         drop(networks);
         Ok(Self { reader, layout })

@@ -34,17 +34,17 @@ use crate::model::{Location, Place};
 use memo::Memo;
 use mmdb::EntryKey;
 
-pub(crate) use atlas::{Atlas, AtlasError};
+pub(crate) use atlas::Atlas;
 pub(crate) use device::Device;
-pub(crate) use watch::{AtlasWatch, Reload};
+pub(crate) use watch::AtlasWatch;
 
-/// One walk's memo of what it looked up: bounded (some 3 MiB when full), and of no influence on any answer.
+/// One walk's memo of what it looked up: bounded (some 6 MiB when full), and of no influence on any answer.
 #[derive(Default)]
 pub(crate) struct Enricher {
     /// The snapshot that the memo is of: holding it keeps its address from being another one's.
     build: Option<Arc<str>>,
     locations: Memo<IpAddr, Location, 4096>,
-    places: Memo<EntryKey, Option<Arc<Place>>, 2048>,
+    places: Memo<EntryKey, Option<Arc<Place>>, 4096>,
     devices: Memo<Box<str>, Option<Device>, 512>,
 }
 

@@ -106,6 +106,8 @@ impl Line {
             }
             (Some(_), Some(_)) => return Err("`lat` lies between -90 and 90, `lon` between -180 and 180"),
             (None, None) if self.country.is_empty() && self.city.is_empty() => None,
+            // A cdn has no place: its country is for whoever reads the file.
+            (None, None) if self.kind == NetworkKind::Cdn.as_str() => None,
             _ => return Err("a place needs both `lat` and `lon`"),
         };
         let kind = match self.kind.as_str() {

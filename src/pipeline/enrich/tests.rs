@@ -9,6 +9,8 @@ use maxminddb_writer::metadata::IpVersion;
 use maxminddb_writer::paths::IpAddrWithMask;
 use serde_json::{Value, json};
 
+use super::atlas::AtlasError;
+use super::watch::Reload;
 use super::*;
 use crate::config::GeoFiles;
 

@@ -198,9 +198,6 @@ fn possible_algs(jwk: Value) -> Result<&'static [SigningAlg], String> {
         },
         AlgorithmParameters::RSA(_) => &[Rs256, Rs384, Rs512, Ps256, Ps384, Ps512],
         AlgorithmParameters::OctetKeyPair(_) => &[EdDsa, Ed25519],
-        AlgorithmParameters::OctetKey(_) => {
-            return Err("it holds a shared key: a key set is for public keys alone".to_owned());
-        }
         // What the `Jwk` type does not know it leaves unread: new key types and curves, and broken keys of old ones.
         AlgorithmParameters::Other(other) => {
             let text = |member: &str| other.fields.get(member).and_then(Value::as_str);
@@ -214,7 +211,7 @@ fn possible_algs(jwk: Value) -> Result<&'static [SigningAlg], String> {
                 (Some(_), _) => Ok(&[]),
             };
         }
-        _ => &[],
+        _ => return Err("its type is none of a public key".to_owned()),
     };
     DecodingKey::from_jwk(&jwk).map_err(|error| unreadable(&error))?;
     Ok(algs)

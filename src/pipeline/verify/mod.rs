@@ -18,7 +18,7 @@ use jwks::KeyState;
 use trust::TenantTrust;
 
 pub(crate) use signature::{DOOR_KEY_ID, SIGNATURE_HEADER, sign_record};
-pub(crate) use trust::{Trust, TrustErrors};
+pub(crate) use trust::Trust;
 
 /// How far a source's clock may be behind the issuer's: for `nbf` and `iat`; `exp` has none (ISSUER, "Tokens").
 const SKEW_MS: i64 = 30_000;

@@ -393,21 +393,21 @@ fn everything_that_is_wrong_is_reported_at_once() {
     };
     let report = errors.to_string().replace(&directory.path().display().to_string(), "DIR");
     expect![[r#"
-        gateway edge-1, signing key door: the id `door` is the door's own: choose another
-        gateway edge-1, signing key a;b: an id is printable ASCII without spaces and without `;`
-        gateway edge-1, signing key short: the secret is shorter than 32 bytes
-        issuer https://a.example: DIR/bad.json, key cut: it lacks a member that a key of type EC has, or its curve is unknown
-        issuer https://a.example: DIR/bad.json, key garbled: it cannot be read: Base64 error: Invalid symbol 32, offset 3.
-        issuer https://a.example: DIR/bad.json, key private: it holds a private or shared key: a key set is for public keys alone
-        issuer https://a.example: DIR/bad.json, key shared: it holds a private or shared key: a key set is for public keys alone
-        issuer https://a.example: DIR/bad.json, key odd: a key of its type and curve cannot sign with "ES256"
-        issuer https://a.example: DIR/bad.json, key twice: two keys have this kid: which is meant cannot be told
-        issuer https://a.example: DIR/bad.json, key when: its `nbf`, `exp` or `revoked` cannot be read: invalid type: string "soon", expected i64
-        issuer https://a.example: DIR/bad.json, key what: its type has no default algorithm: give it an `alg`
-        issuer https://a.example: DIR/bad.json, key #9: it has no `kid`, so no token can name it: give it one, or leave it out
-        issuer https://b.example: DIR/no_set.json is not a JWK set (a JSON object with an array `keys`, RFC 7517 section 5): missing field `keys` at line 1 column 11
-        issuer https://c.example: DIR/gone.json cannot be read: No such file or directory (os error 2)
-        issuer https://c.example is configured twice for tenant acme: keep one"#]].assert_eq(&report);
+        signing_key_bad: gateway edge-1, signing key door: the id `door` is the door's own: choose another
+        signing_key_bad: gateway edge-1, signing key a;b: an id is printable ASCII without spaces and without `;`
+        signing_key_bad: gateway edge-1, signing key short: the secret is shorter than 32 bytes
+        jwk_bad: issuer https://a.example: DIR/bad.json, key cut: it lacks a member that a key of type EC has, or its curve is unknown
+        jwk_bad: issuer https://a.example: DIR/bad.json, key garbled: it cannot be read: Base64 error: Invalid symbol 32, offset 3.
+        jwk_bad: issuer https://a.example: DIR/bad.json, key private: it holds a private or shared key: a key set is for public keys alone
+        jwk_bad: issuer https://a.example: DIR/bad.json, key shared: it holds a private or shared key: a key set is for public keys alone
+        jwk_bad: issuer https://a.example: DIR/bad.json, key odd: a key of its type and curve cannot sign with "ES256"
+        jwk_bad: issuer https://a.example: DIR/bad.json, key twice: two keys have this kid: which is meant cannot be told
+        jwk_bad: issuer https://a.example: DIR/bad.json, key when: its `nbf`, `exp` or `revoked` cannot be read: invalid type: string "soon", expected i64
+        jwk_bad: issuer https://a.example: DIR/bad.json, key what: its type has no default algorithm: give it an `alg`
+        jwk_bad: issuer https://a.example: DIR/bad.json, key #9: it has no `kid`, so no token can name it: give it one, or leave it out
+        jwks_malformed: issuer https://b.example: DIR/no_set.json is not a JWK set (a JSON object with an array `keys`, RFC 7517 section 5): missing field `keys` at line 1 column 11
+        jwks_unreadable: issuer https://c.example: DIR/gone.json cannot be read: No such file or directory (os error 2)
+        issuer_twice: issuer https://c.example is configured twice for tenant acme: keep one"#]].assert_eq(&report);
 }
 
 #[test]

@@ -78,7 +78,7 @@ impl TrustError {
 
 /// All that is wrong at once, a line each.
 #[derive(Debug, thiserror::Error)]
-#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+#[error("{}", .0.iter().map(|error| format!("{}: {error}", error.code())).collect::<Vec<_>>().join("\n"))]
 pub(crate) struct TrustErrors(pub(crate) Vec<TrustError>);
 
 impl Trust {
