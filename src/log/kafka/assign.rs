@@ -57,7 +57,7 @@ struct Taken {
 }
 
 impl TakeOver {
-    /// Tries until it is done; `None` if the member leaves meanwhile. Tells `events` of what keeps it from succeeding.
+    /// Tries until it is done; `None` if the member leaves meanwhile. Tells `events` of what does not pass by itself.
     pub(super) fn run(
         &self,
         partitions: &[i32],
@@ -67,6 +67,9 @@ impl TakeOver {
         loop {
             match self.attempt(partitions, start) {
                 Ok(taken) => return taken,
+                Err(error @ LogError::Unavailable { .. }) => {
+                    tracing::warn!(topic = %self.topic, %error, "taking over partitions goes on");
+                }
                 Err(error) => {
                     // Nobody listens any more when the member leaves.
                     let _ = events.send(Err(error));

@@ -17,9 +17,10 @@ use tokio::sync::mpsc;
 use super::assign::{Owned, Start, TakeOver};
 use super::context::{GroupContext, Rebalance};
 use super::lane::{KafkaLane, LaneState};
-use crate::log::{LogError, MemberEvent, Membership, RevokeDone, Topic};
+use crate::log::{LogError, MemberEvent, Membership, RevokeDone};
 use crate::model::PartitionId;
 
+const MEMBER: &str = "being a member of a group";
 /// How long the keeper waits for the consumer when nothing is going on; short, because commands wait as long.
 const IDLE: Duration = Duration::from_millis(50);
 const BUSY: Duration = Duration::from_millis(5);
@@ -57,10 +58,7 @@ pub(super) struct KafkaMembership {
 #[async_trait]
 impl Membership for KafkaMembership {
     async fn next(&mut self) -> Result<MemberEvent, LogError> {
-        let ended = LogError::Broken {
-            doing: "being a member of a group",
-            cause: "the keeper thread ended".to_owned(),
-        };
+        let ended = LogError::Broken { doing: MEMBER, cause: "the keeper thread ended".to_owned() };
         self.events.recv().await.unwrap_or(Err(ended))
     }
 }
@@ -83,7 +81,6 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// The keeper thread's state.
 pub(super) struct Keeper {
-    topic: Topic,
     topic_name: Arc<str>,
     consumer: Arc<BaseConsumer<GroupContext>>,
     take_over: TakeOver,
@@ -122,7 +119,6 @@ impl Drop for Answer {
 impl Keeper {
     /// Subscribes and starts the thread.
     pub(super) fn start(
-        topic: Topic,
         topic_name: Arc<str>,
         consumer: BaseConsumer<GroupContext>,
         take_over: impl FnOnce(Arc<BaseConsumer<GroupContext>>, Sender<Command>) -> TakeOver,
@@ -133,7 +129,6 @@ impl Keeper {
         let (to_keeper, commands) = std::sync::mpsc::channel();
         let (told, events) = mpsc::unbounded_channel();
         let keeper = Self {
-            topic,
             topic_name,
             take_over: take_over(Arc::clone(&consumer), to_keeper.clone()),
             consumer,
@@ -196,14 +191,16 @@ impl Keeper {
                     lane.state().give_up(Duration::ZERO, "a record came past the lane's queue".to_owned());
                 }
             }
-            Err(KafkaError::MessageConsumptionFatal(code)) => self
-                .tell(Err(LogError::Broken { doing: "being a member of a group", cause: code.to_string() })),
+            Err(KafkaError::MessageConsumptionFatal(code)) => {
+                self.tell(Err(LogError::Broken { doing: MEMBER, cause: code.to_string() }))
+            }
             Err(error) => {
                 // The context has logged the others, and librdkafka goes on by itself.
                 let unknown = [RDKafkaErrorCode::UnknownTopicOrPartition, RDKafkaErrorCode::UnknownTopic];
                 if error.rdkafka_error_code().is_some_and(|code| unknown.contains(&code)) {
-                    let cause = "is not there".to_owned();
-                    self.tell(Err(LogError::Topic { topic: self.topic.name(), cause }));
+                    // Brokers hear of a new topic at different times. Whoever joins again is told if it is really gone.
+                    let cause = format!("the broker knows no topic {}", self.topic_name);
+                    self.tell(Err(LogError::Unavailable { doing: MEMBER, cause }));
                 }
             }
         }

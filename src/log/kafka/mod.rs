@@ -89,7 +89,7 @@ impl EventLog for KafkaLog {
             consumer,
             keeper,
         };
-        Ok(Box::new(Keeper::start(topic, Arc::clone(&name), consumer, take_over)?))
+        Ok(Box::new(Keeper::start(Arc::clone(&name), consumer, take_over)?))
     }
 
     async fn offset_at(
