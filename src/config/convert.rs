@@ -19,14 +19,12 @@ use crate::model::TenantId;
 pub(super) fn config(mut root: Section<'_>, missing: MissingCredentials) -> Option<Config> {
     let data_dir = root.or("data_dir", PathBuf::from("data"));
     let api = root.or("api", loopback(8080));
-    let admin = root.or("admin", loopback(8081));
     let run_metrics = root.or("run_metrics", loopback(9101));
     let deliver_metrics = root.or("deliver_metrics", loopback(9102));
     let log = root.or("log", LogFilter("info".to_owned())).0;
     let log_format = root.or("log_format", LogFormat::Auto);
     let grace = root.or("grace", Span(Duration::from_secs(30))).0;
     let max_event_age = root.or("max_event_age", Span(Duration::from_secs(40 * DAY_S))).0;
-    let admin_key = root.secret("admin_key");
 
     let credentials = match Credentials::load(&data_dir, missing) {
         Ok(credentials) => credentials,
@@ -70,7 +68,6 @@ pub(super) fn config(mut root: Section<'_>, missing: MissingCredentials) -> Opti
     Some(Config {
         data_dir,
         api,
-        admin,
         run_metrics,
         deliver_metrics,
         log,
@@ -89,7 +86,6 @@ pub(super) fn config(mut root: Section<'_>, missing: MissingCredentials) -> Opti
         clickhouse: clickhouse?,
         journal,
         ingest_key: ingest_key.or_else(|| drawn.map(|all| all.ingest_key.clone())),
-        admin_key: admin_key.or_else(|| drawn.map(|all| all.admin_key.clone())),
         effective: String::new(),
     })
 }
@@ -212,10 +208,8 @@ fn suppression(section: &mut Section<'_>) -> Option<Suppression> {
     let (sub, client_id, gateway, cidr) = section.table("match", |matched| {
         (matched.get("sub"), matched.get("client_id"), matched.get("gateway"), matched.get("cidr"))
     });
-    let (author, reason) = (author?, reason?);
-    let name = format!("{author}: {reason}");
-    let (rule, expires) = (rule?, expires?);
-    Some(Suppression { name, rule, tenant, sub, client_id, gateway, cidr, author, reason, expires })
+    let name = format!("{}: {}", author?, reason?);
+    Some(Suppression { name, rule: rule?, tenant, sub, client_id, gateway, cidr, expires: expires? })
 }
 
 fn destination(section: &mut Section<'_>, credentials: Option<&Credentials>) -> Option<Destination> {

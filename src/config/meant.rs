@@ -37,8 +37,6 @@ pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     /// Where `up` listens with everything, and `serve` with the API.
     pub(crate) api: SocketAddr,
-    /// Where `serve` listens with administration.
-    pub(crate) admin: SocketAddr,
     /// Where `run` listens with metrics and health.
     pub(crate) run_metrics: SocketAddr,
     /// Where `deliver` listens with metrics and health.
@@ -61,7 +59,6 @@ pub(crate) struct Config {
     pub(crate) clickhouse: ClickHouseConfig,
     pub(crate) journal: JournalConfig,
     pub(super) ingest_key: Option<Secret>,
-    pub(super) admin_key: Option<Secret>,
     /// What `jwtrail check` prints.
     pub(super) effective: String,
 }
@@ -74,24 +71,17 @@ impl Config {
 
     /// The key that may name any gateway and tenant, and from which the door's and the walk's keys are derived.
     pub(crate) fn ingest_key(&self) -> Result<&Secret, ConfigError> {
-        self.ingest_key.as_ref().ok_or_else(|| self.no_credential("door.ingest_key", "ingest_key"))
-    }
-
-    /// The key of the admin API.
-    pub(crate) fn admin_key(&self) -> Result<&Secret, ConfigError> {
-        self.admin_key.as_ref().ok_or_else(|| self.no_credential("admin_key", "admin_key"))
-    }
-
-    fn no_credential(&self, key: &str, credential: &str) -> ConfigError {
-        let file = Credentials::path(&self.data_dir);
-        ConfigError::one(
-            key,
-            format!(
-                "is not set, and there is no `{credential}` in {}: set it, or start `jwtrail up` once, which \
-                 makes that file, and use its data directory",
-                file.display()
-            ),
-        )
+        self.ingest_key.as_ref().ok_or_else(|| {
+            let file = Credentials::path(&self.data_dir);
+            ConfigError::one(
+                "door.ingest_key",
+                format!(
+                    "is not set, and there is no {}: set it, or start `jwtrail up` once, which makes that file, and \
+                     use its data directory",
+                    file.display()
+                ),
+            )
+        })
     }
 }
 
@@ -204,8 +194,6 @@ pub(crate) struct Suppression {
     pub(crate) client_id: Option<String>,
     pub(crate) gateway: Option<String>,
     pub(crate) cidr: Option<IpNet>,
-    pub(crate) author: String,
-    pub(crate) reason: String,
     pub(crate) expires: UnixMs,
 }
 

@@ -3,6 +3,7 @@
 //! All problems are reported at once, each with its key's path, where it was written and what to write instead. A secret
 //! reaches neither a message nor what `jwtrail check` prints.
 
+#[cfg(test)]
 mod keys;
 
 mod leaf;
@@ -22,6 +23,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub(crate) use credentials::{Credentials, webhook_key};
+#[cfg(test)]
 pub(crate) use keys::KEYS;
 pub(crate) use meant::*;
 use reader::{Context, Line, Section};
@@ -76,7 +78,7 @@ pub(crate) fn load(
     Ok(config)
 }
 
-/// As [`load`], and says which keys the code read.
+/// As [`load`], and says which keys the code read: what the table of keys is held to.
 fn load_noting_keys(
     overrides: &Overrides,
     environment: &BTreeMap<String, String>,
@@ -169,11 +171,6 @@ pub(crate) struct ConfigError {
 impl ConfigError {
     fn one(key: &str, message: String) -> Self {
         Self { problems: vec![Problem { key: key.to_owned(), source: None, message }] }
-    }
-
-    /// The closed word for log fields.
-    pub(crate) const fn code(&self) -> &'static str {
-        "config_wrong"
     }
 }
 

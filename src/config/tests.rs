@@ -56,7 +56,7 @@ fn all_mistakes_are_reported_at_once() {
             max_event_age = 40
             log = "jwtrail=loud"
             log_format = "xml"
-            admin_key = 7
+            data_dir = 7
 
             [clickhouse]
             url = "https://writer:hunter2@db.example"
@@ -107,8 +107,7 @@ fn all_mistakes_are_reported_at_once() {
     let shown = written.shown();
     assert!(!shown.contains("hunter"), "a secret is shown: {shown}");
     expect![[r#"
-        the configuration has 28 problems:
-          admin_key (jwtrail.toml, line 6): is a secret: write "…", { file = "PATH" } or { env = "NAME" }
+        the configuration has 27 problems:
           api (JWTRAIL_API): is an address and a port, such as "127.0.0.1:8080" or "[::1]:8080"
           apl (jwtrail.toml, line 2): no such key; did you mean `api`?
           clickhouse.password (jwtrail.toml, line 10): is a secret: write "…", { file = "PATH" } or { env = "NAME" }
@@ -171,25 +170,26 @@ fn a_file_that_was_named_must_exist() {
 
 #[test]
 fn flags_win_over_environment_over_file_over_defaults() {
-    let mut written =
-        Written::new("api = \"127.0.0.1:1\"\nadmin = \"127.0.0.1:1\"\nrun_metrics = \"127.0.0.1:1\"")
-            .env("JWTRAIL_API", "127.0.0.1:2")
-            .env("JWTRAIL_ADMIN", "127.0.0.1:2");
+    let mut written = Written::new(
+        "api = \"127.0.0.1:1\"\nrun_metrics = \"127.0.0.1:1\"\ndeliver_metrics = \"127.0.0.1:1\"",
+    )
+    .env("JWTRAIL_API", "127.0.0.1:2")
+    .env("JWTRAIL_RUN_METRICS", "127.0.0.1:2");
     written.overrides.api = Some("127.0.0.1:3".to_owned());
     let config = written.load().unwrap();
-    let ports = [config.api, config.admin, config.run_metrics, config.deliver_metrics].map(|at| at.port());
-    assert_eq!(ports, [3, 2, 1, 9102]);
+    let listeners = [config.api, config.run_metrics, config.deliver_metrics, config.clickhouse.listen];
+    assert_eq!(listeners.map(|at| at.port()), [3, 2, 1, 8123]);
 }
 
 #[test]
 fn secrets_come_as_text_from_a_file_or_from_the_environment() {
     let written = Written::new(
         r#"
-            admin_key = { env = "JWTRAIL_SOME_NAME" }
             [door]
             ingest_key = { file = "nowhere" }
             [clickhouse]
             password = "text"
+            analyst_password = { env = "JWTRAIL_SOME_NAME" }
         "#,
     );
     let file = written.path().join("key");
@@ -198,7 +198,7 @@ fn secrets_come_as_text_from_a_file_or_from_the_environment() {
         .env("JWTRAIL_SOME_NAME", "from-the-environment")
         .env("JWTRAIL_DOOR__INGEST_KEY__FILE", file.to_str().unwrap());
     let config = written.load().unwrap();
-    assert_eq!(config.admin_key().unwrap().expose(), "from-the-environment");
+    assert_eq!(config.clickhouse.analyst_password.expose(), "from-the-environment");
     assert_eq!(config.ingest_key().unwrap().expose(), "from-a-file");
     assert_eq!(config.clickhouse.password.expose(), "text");
 }
@@ -210,21 +210,19 @@ fn a_key_that_is_needed_and_nowhere_says_what_to_do() {
     let data_dir = config.data_dir.display().to_string();
     expect![[r#"
         the configuration has a problem:
-          door.ingest_key: is not set, and there is no `ingest_key` in data/credentials.toml: set it, or start `jwtrail up` once, which makes that file, and use its data directory"#]].assert_eq(&shown.replace(&data_dir, "data"));
+          door.ingest_key: is not set, and there is no data/credentials.toml: set it, or start `jwtrail up` once, which makes that file, and use its data directory"#]].assert_eq(&shown.replace(&data_dir, "data"));
 }
 
 /// Every key once, and of lists of tables one of each kind.
 const EVERYTHING: &str = r#"
     data_dir = "elsewhere"
     api = "127.0.0.1:18080"
-    admin = "127.0.0.1:18081"
     run_metrics = "127.0.0.1:19101"
     deliver_metrics = "127.0.0.1:19102"
     log = "jwtrail=debug,warn"
     log_format = "json"
     grace = "90s"
     max_event_age = "12h"
-    admin_key = "hunter2"
 
     [door]
     ingest_key = "hunter2"
@@ -315,102 +313,100 @@ fn everything_is_shown_with_where_it_came_from_and_secrets_redacted() {
     expect![[r#"
         data_dir = "elsewhere"  # jwtrail.toml, line 2
         api = "127.0.0.1:18080"  # jwtrail.toml, line 3
-        admin = "127.0.0.1:18081"  # jwtrail.toml, line 4
-        run_metrics = "127.0.0.1:19101"  # jwtrail.toml, line 5
-        deliver_metrics = "127.0.0.1:19102"  # jwtrail.toml, line 6
-        log = "jwtrail=debug,warn"  # jwtrail.toml, line 7
-        log_format = "json"  # jwtrail.toml, line 8
-        grace = "90s"  # jwtrail.toml, line 9
-        max_event_age = "12h"  # jwtrail.toml, line 10
-        admin_key = "[redacted]"  # jwtrail.toml, line 11
+        run_metrics = "127.0.0.1:19101"  # jwtrail.toml, line 4
+        deliver_metrics = "127.0.0.1:19102"  # jwtrail.toml, line 5
+        log = "jwtrail=debug,warn"  # jwtrail.toml, line 6
+        log_format = "json"  # jwtrail.toml, line 7
+        grace = "90s"  # jwtrail.toml, line 8
+        max_event_age = "12h"  # jwtrail.toml, line 9
 
         [door]
-        ingest_key = "[redacted]"  # jwtrail.toml, line 14
+        ingest_key = "[redacted]"  # jwtrail.toml, line 12
 
         [clickhouse]
-        url = "https://db.example:8443"  # jwtrail.toml, line 17
-        listen = "127.0.0.1:18123"  # jwtrail.toml, line 18
-        user = "writer"  # jwtrail.toml, line 19
-        database = "audit"  # jwtrail.toml, line 20
-        password = "[redacted]"  # jwtrail.toml, line 21
-        analyst_password = "[redacted]"  # jwtrail.toml, line 22
+        url = "https://db.example:8443"  # jwtrail.toml, line 15
+        listen = "127.0.0.1:18123"  # jwtrail.toml, line 16
+        user = "writer"  # jwtrail.toml, line 17
+        database = "audit"  # jwtrail.toml, line 18
+        password = "[redacted]"  # jwtrail.toml, line 19
+        analyst_password = "[redacted]"  # jwtrail.toml, line 20
 
         [kafka]
-        brokers = "b1.example:9092,b2.example:9092"  # jwtrail.toml, line 25
-        properties = { "linger.ms" = "[redacted]", "sasl.password" = "[redacted]", "security.protocol" = "[redacted]" }  # jwtrail.toml, line 26
+        brokers = "b1.example:9092,b2.example:9092"  # jwtrail.toml, line 23
+        properties = { "linger.ms" = "[redacted]", "sasl.password" = "[redacted]", "security.protocol" = "[redacted]" }  # jwtrail.toml, line 24
 
         [journal]
-        max_bytes = "512MiB"  # jwtrail.toml, line 29
-        fsync = "interval"  # jwtrail.toml, line 30
+        max_bytes = "512MiB"  # jwtrail.toml, line 27
+        fsync = "interval"  # jwtrail.toml, line 28
 
         [geo]
-        city = ["GeoLite2-City.mmdb"]  # jwtrail.toml, line 33
-        asn = ["GeoLite2-ASN.mmdb"]  # jwtrail.toml, line 34
-        country = []  # jwtrail.toml, line 35
-        networks = "networks.csv"  # jwtrail.toml, line 36
-        overlay = "overlay.csv"  # jwtrail.toml, line 37
+        city = ["GeoLite2-City.mmdb"]  # jwtrail.toml, line 31
+        asn = ["GeoLite2-ASN.mmdb"]  # jwtrail.toml, line 32
+        country = []  # jwtrail.toml, line 33
+        networks = "networks.csv"  # jwtrail.toml, line 34
+        overlay = "overlay.csv"  # jwtrail.toml, line 35
 
         [[tenant]]
-        name = "acme"  # jwtrail.toml, line 40
-        retention_days = 30  # jwtrail.toml, line 41
-        signatures = "require"  # jwtrail.toml, line 42
+        name = "acme"  # jwtrail.toml, line 38
+        retention_days = 30  # jwtrail.toml, line 39
+        signatures = "require"  # jwtrail.toml, line 40
 
         [[issuer]]
-        iss = "https://id.example/t/acme"  # jwtrail.toml, line 45
-        tenant = "acme"  # jwtrail.toml, line 46
-        subject_space = "people"  # jwtrail.toml, line 48
-        preset = "keycloak"  # jwtrail.toml, line 49
-        clients_match = "service-account-*"  # jwtrail.toml, line 50
-        max_lifetime = "1h"  # jwtrail.toml, line 51
+        iss = "https://id.example/t/acme"  # jwtrail.toml, line 43
+        tenant = "acme"  # jwtrail.toml, line 44
+        subject_space = "people"  # jwtrail.toml, line 46
+        preset = "keycloak"  # jwtrail.toml, line 47
+        clients_match = "service-account-*"  # jwtrail.toml, line 48
+        max_lifetime = "1h"  # jwtrail.toml, line 49
 
         [issuer.jwks]
-        file = "acme.jwks.json"  # jwtrail.toml, line 47
+        file = "acme.jwks.json"  # jwtrail.toml, line 45
 
         [[gateway]]
-        name = "edge-1"  # jwtrail.toml, line 54
-        zone = "edge"  # jwtrail.toml, line 55
-        tenants = ["acme"]  # jwtrail.toml, line 56
-        key_sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"  # jwtrail.toml, line 57
+        name = "edge-1"  # jwtrail.toml, line 52
+        zone = "edge"  # jwtrail.toml, line 53
+        tenants = ["acme"]  # jwtrail.toml, line 54
+        key_sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"  # jwtrail.toml, line 55
 
         [[gateway.signing]]
-        id = "k1"  # jwtrail.toml, line 58
-        alg = "hs256"  # jwtrail.toml, line 58
-        secret = "[redacted]"  # jwtrail.toml, line 58
+        id = "k1"  # jwtrail.toml, line 56
+        alg = "hs256"  # jwtrail.toml, line 56
+        secret = "[redacted]"  # jwtrail.toml, line 56
 
         [[client]]
-        id = "web"  # jwtrail.toml, line 61
-        tenant = "acme"  # jwtrail.toml, line 62
-        backends = ["192.0.2.0/24", "AS64500"]  # jwtrail.toml, line 63
+        id = "web"  # jwtrail.toml, line 59
+        tenant = "acme"  # jwtrail.toml, line 60
+        backends = ["192.0.2.0/24", "AS64500"]  # jwtrail.toml, line 61
 
         [[egress]]
-        tenant = "acme"  # jwtrail.toml, line 66
-        label = "headquarters"  # jwtrail.toml, line 67
-        cidrs = ["198.51.100.7/32", "2001:db8::/32"]  # jwtrail.toml, line 68
+        tenant = "acme"  # jwtrail.toml, line 64
+        label = "headquarters"  # jwtrail.toml, line 65
+        cidrs = ["198.51.100.7/32", "2001:db8::/32"]  # jwtrail.toml, line 66
 
         [[suppress]]
-        rule = "impossible_travel"  # jwtrail.toml, line 71
-        author = "kim"  # jwtrail.toml, line 74
-        reason = "on a world tour"  # jwtrail.toml, line 75
-        expires = "2026-12-31T00:00:00.000Z"  # jwtrail.toml, line 76
-        tenant = "acme"  # jwtrail.toml, line 72
+        rule = "impossible_travel"  # jwtrail.toml, line 69
+        author = "kim"  # jwtrail.toml, line 72
+        reason = "on a world tour"  # jwtrail.toml, line 73
+        expires = "2026-12-31T00:00:00.000Z"  # jwtrail.toml, line 74
+        tenant = "acme"  # jwtrail.toml, line 70
 
         [suppress.match]
-        sub = "alice"  # jwtrail.toml, line 73
-        client_id = "web"  # jwtrail.toml, line 73
-        gateway = "edge-1"  # jwtrail.toml, line 73
-        cidr = "203.0.113.0/24"  # jwtrail.toml, line 73
+        sub = "alice"  # jwtrail.toml, line 71
+        client_id = "web"  # jwtrail.toml, line 71
+        gateway = "edge-1"  # jwtrail.toml, line 71
+        cidr = "203.0.113.0/24"  # jwtrail.toml, line 71
 
         [[destination]]
-        name = "soc"  # jwtrail.toml, line 79
-        kind = "webhook"  # jwtrail.toml, line 80
-        url = "https://siem.example/[redacted]"  # jwtrail.toml, line 81
-        allow_private = true  # jwtrail.toml, line 83
-        secret = ["[redacted]", "[redacted]"]  # jwtrail.toml, line 82
+        name = "soc"  # jwtrail.toml, line 77
+        kind = "webhook"  # jwtrail.toml, line 78
+        url = "https://siem.example/[redacted]"  # jwtrail.toml, line 79
+        allow_private = true  # jwtrail.toml, line 81
+        secret = ["[redacted]", "[redacted]"]  # jwtrail.toml, line 80
 
         [[destination]]
-        name = "archive"  # jwtrail.toml, line 86
-        kind = "file"  # jwtrail.toml, line 87
-        path = "alerts.jsonl"  # jwtrail.toml, line 88
+        name = "archive"  # jwtrail.toml, line 84
+        kind = "file"  # jwtrail.toml, line 85
+        path = "alerts.jsonl"  # jwtrail.toml, line 86
     "#]].assert_eq(&shown);
     let debug = format!("{:?}", written.load().unwrap());
     for secret in ["hunter2", "whsec_", "capability"] {

@@ -71,6 +71,10 @@ impl Courier {
         self.retry_given_up
     }
 
+    pub(super) fn count_failure(&self, error: &LaneError) {
+        self.metrics.log_calls_failed.get_or_create(&ByCode { code: error.code() }).inc();
+    }
+
     pub(super) async fn tell(&self, job: &Job) -> Answer {
         match &self.teller {
             Teller::Webhook(webhook) => webhook.tell(job).await,
@@ -87,11 +91,9 @@ impl Courier {
                 () = lifecycle.aborting() => return,
             };
             let Err(error) = ended else { return };
-            if let LaneError::Log(error) = &error {
-                self.metrics.log_calls_failed.get_or_create(&ByCode { code: error.code() }).inc();
-            }
+            self.count_failure(&error);
             self.condition.unmet(error.to_string());
-            tracing::warn!(destination = self.name, error = %error, "the outbox was lost, and is joined again");
+            tracing::warn!(destination = self.name, code = error.code(), %error, "the outbox was lost, and is joined again");
             tokio::select! { () = tokio::time::sleep(JOIN_PAUSE) => {} () = lifecycle.draining() => {} }
         }
     }

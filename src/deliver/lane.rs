@@ -13,7 +13,7 @@ use super::queue::{Answer, How, Job, Left, Next, Queue, Report};
 use crate::clock::Random;
 use crate::log::{Assigned, Batch, CommitError, LogError};
 use crate::model::Offset;
-use crate::telemetry::{ByCode, ByDelivery, ByDestination};
+use crate::telemetry::{ByDelivery, ByDestination};
 
 /// Why a lane ended before it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +24,17 @@ pub(super) enum LaneError {
     Commit(CommitError),
     #[error("a delivery ended without an answer: {0}")]
     Panicked(#[from] tokio::task::JoinError),
+}
+
+impl LaneError {
+    /// The closed word for metrics and log fields.
+    pub(super) const fn code(&self) -> &'static str {
+        match self {
+            Self::Log(error) => error.code(),
+            Self::Commit(_) => "commit_failed",
+            Self::Panicked(_) => "delivery_panicked",
+        }
+    }
 }
 
 /// Records read at a time.
@@ -141,7 +152,7 @@ impl Lane {
                 read = self.lane.next(&mut self.batch, BATCH), if self.queue.has_room() => match read {
                     Ok(()) => self.take_batch(),
                     Err(error @ LogError::Unavailable { .. }) => {
-                        self.courier.metrics().log_calls_failed.get_or_create(&ByCode { code: error.code() }).inc();
+                        self.courier.count_failure(&error.into());
                         tokio::time::sleep(LOG_PAUSE).await;
                     }
                     Err(error) => return Err(error.into()),
@@ -235,13 +246,14 @@ impl Lane {
         loop {
             match self.lane.commit(resume_at, &metadata, Vec::new()).await {
                 Ok(()) => return Ok(()),
-                Err(CommitError::Retry(_)) => {
-                    self.courier
-                        .metrics()
-                        .log_calls_failed
-                        .get_or_create(&ByCode { code: "commit_failed" })
-                        .inc();
-                    tokio::time::sleep(LOG_PAUSE).await;
+                Err(error @ CommitError::Retry(_)) => {
+                    let error = LaneError::Commit(error);
+                    self.courier.count_failure(&error);
+                    if *self.stop.borrow() {
+                        return Err(error);
+                    }
+                    // Either way the commit is tried again.
+                    let _ = tokio::time::timeout(LOG_PAUSE, stopped(&mut self.stop)).await;
                 }
                 Err(error) => return Err(LaneError::Commit(error)),
             }

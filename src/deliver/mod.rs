@@ -58,16 +58,6 @@ pub(crate) enum DeliverError {
     Client { destination: String, cause: String },
 }
 
-impl DeliverError {
-    /// The closed word for log fields.
-    pub(crate) const fn code(&self) -> &'static str {
-        match self {
-            Self::NoSecret { .. } => "destination_without_secret",
-            Self::Client { .. } => "http_client_failed",
-        }
-    }
-}
-
 /// Starts one task a destination, each until the process drains.
 ///
 /// # Errors
@@ -75,7 +65,7 @@ impl DeliverError {
 pub(crate) fn run(deliver: Deliver, lifecycle: &Lifecycle) -> Result<(), DeliverError> {
     let Deliver { log, destinations, rows, metrics, readiness, clock, pace, timeouts, retry_given_up } =
         deliver;
-    let rows = Arc::new(Rows::new(rows));
+    let rows = Arc::new(Rows::new(rows, metrics.clone()));
     let courier = |Destination { name, kind }: Destination| {
         let mut pace = pace;
         let teller = match kind {

@@ -104,7 +104,6 @@ pub(super) struct Job {
     /// Stable over retries and repeats: `FINDING_SEVERITY`.
     pub(super) id: String,
     pub(super) body: Bytes,
-    pub(super) appended: UnixMs,
     /// Put the row into ClickHouse.
     pub(super) store: bool,
     /// Tell the destination.
@@ -269,6 +268,7 @@ impl Queue {
     }
 
     /// Failures of the destination in a row.
+    #[cfg(test)]
     pub(super) const fn failures(&self) -> u32 {
         self.circuit.failures
     }
@@ -303,7 +303,6 @@ impl Queue {
             offset,
             id: id_of(alert),
             body: alert.body.clone(),
-            appended: alert.appended,
             store: !alert.stored,
             tell: !alert.told && !told,
         };

@@ -8,18 +8,29 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 
 use crate::model::{Alert, FindingId, Offset};
+use crate::telemetry::{ByCode, Metrics};
 
 /// Where rows of findings go.
 #[async_trait]
 pub(crate) trait FindingRows: Send + Sync {
-    /// Stores the alert's case row. Repeating it changes nothing. The error is for the log.
-    async fn put(&self, alert: &Alert) -> Result<(), String>;
+    /// Stores the alert's case row. Repeating it changes nothing.
+    async fn put(&self, alert: &Alert) -> Result<(), RowTrouble>;
+}
+
+/// Why a row is not stored yet.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub(crate) struct RowTrouble {
+    /// The closed word for metrics.
+    pub(crate) code: &'static str,
+    pub(crate) text: String,
 }
 
 #[async_trait]
 impl FindingRows for crate::clickhouse::Client {
-    async fn put(&self, alert: &Alert) -> Result<(), String> {
-        crate::pipeline::store::put_finding(self, alert).await.map_err(|error| error.to_string())
+    async fn put(&self, alert: &Alert) -> Result<(), RowTrouble> {
+        let put = crate::pipeline::store::put_finding(self, alert).await;
+        put.map_err(|error| RowTrouble { code: error.code(), text: error.to_string() })
     }
 }
 
@@ -33,6 +44,7 @@ const REMEMBERED: usize = 4_096;
 /// The rows' store, shared by all destinations.
 pub(super) struct Rows {
     store: std::sync::Arc<dyn FindingRows>,
+    metrics: Metrics,
     state: Mutex<State>,
 }
 
@@ -43,8 +55,8 @@ struct State {
 }
 
 impl Rows {
-    pub(super) fn new(store: std::sync::Arc<dyn FindingRows>) -> Self {
-        Self { store, state: Mutex::default() }
+    pub(super) fn new(store: std::sync::Arc<dyn FindingRows>, metrics: Metrics) -> Self {
+        Self { store, metrics, state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -69,13 +81,14 @@ impl Rows {
         let trouble = match put {
             Ok(Ok(())) => None,
             Ok(Err(trouble)) => Some(trouble),
-            Err(_) => Some("no answer in 5 s".to_owned()),
+            Err(_) => Some(RowTrouble { code: "no_answer", text: "no answer in 5 s".to_owned() }),
         };
         let mut state = self.state();
         if let Some(trouble) = trouble {
             state.away_until = Some(Instant::now() + LEFT_ALONE);
             drop(state);
-            tracing::warn!(finding.id = %row.0, error = trouble, "a finding's row waits for ClickHouse");
+            self.metrics.clickhouse_calls_failed.get_or_create(&ByCode { code: trouble.code }).inc();
+            tracing::warn!(finding.id = %row.0, error = %trouble, "a finding's row waits for ClickHouse");
             return false;
         }
         if state.stored.len() >= REMEMBERED {

@@ -10,6 +10,7 @@ use crate::model::Offset;
 pub(super) struct Runs(Vec<(i64, i64)>);
 
 impl Runs {
+    #[cfg(test)]
     pub(super) const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -14,7 +14,7 @@ use super::webhook::Webhook;
 use super::{Pace, Timeouts};
 use crate::clock::Clock;
 use crate::config::{HookUrl, Secret};
-use crate::model::{Offset, UnixMs};
+use crate::model::Offset;
 
 pub(super) use self::stage::alert as alert_with_id;
 
@@ -212,7 +212,6 @@ async fn without_leave_nothing_private_is_reached() {
             offset: Offset::ZERO,
             id: format!("{}_high", uuid::Uuid::from_u128(1)),
             body: alert(1, "high").into(),
-            appended: UnixMs::new(0),
             store: false,
             tell: true,
         };

@@ -10,7 +10,7 @@ mod routes;
 
 pub(crate) use catalogue::{
     ByCode, ByDelivery, ByDestination, ByKind, ByOutcome, ByPartition, ByReason, ByResult, ByRule, ByStage,
-    ByStep, MetricInfo, Metrics, Outcome, Stage,
+    ByStep, Metrics, Outcome, Stage,
 };
 pub(crate) use logging::{filter, start_logging};
 pub(crate) use readiness::{Condition, Readiness};

@@ -71,16 +71,6 @@ impl Condition {
             mine.state = state;
         }
     }
-
-    /// The part is no longer this process's business, such as a partition that another owns now.
-    pub(crate) fn withdraw(self) {
-        let mut conditions = self.readiness.lock();
-        if conditions.by_name.get(&self.name).is_some_and(|there| there.owner == self.owner) {
-            conditions.by_name.remove(&self.name);
-        }
-        // The drop that follows finds nothing of its own to mark; it takes the lock itself.
-        drop(conditions);
-    }
 }
 
 impl Drop for Condition {

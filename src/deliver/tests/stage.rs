@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use super::receiver::Receiver;
 use crate::clock::Clock;
 use crate::config::{Destination, DestinationKind, HookUrl, Secret};
+use crate::deliver::rows::RowTrouble;
 use crate::deliver::{Deliver, FindingRows, Pace, Timeouts, run};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::log::journal::{FsyncPolicy, Journal, JournalOptions};
@@ -45,9 +46,9 @@ impl MemoryRows {
 
 #[async_trait]
 impl FindingRows for MemoryRows {
-    async fn put(&self, alert: &Alert) -> Result<(), String> {
+    async fn put(&self, alert: &Alert) -> Result<(), RowTrouble> {
         if self.away.load(Ordering::Relaxed) {
-            return Err("away, as it was told".to_owned());
+            return Err(RowTrouble { code: "away", text: "away, as it was told".to_owned() });
         }
         let case = &alert.data.finding.case;
         let number = number_of(&case.finding_id.to_string());

@@ -56,8 +56,6 @@ fn suppression(change: impl FnOnce(&mut Suppression)) -> Policy {
         client_id: None,
         gateway: None,
         cidr: None,
-        author: "carol".to_owned(),
-        reason: "known journeys".to_owned(),
         expires: UnixMs::new(T0 + 24 * 3_600_000),
     };
     change(&mut suppression);
