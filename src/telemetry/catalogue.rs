@@ -1,5 +1,5 @@
 //! Every metric there is: its name, kind, labels and meaning, declared once. The README's table is made of
-//! [`Metrics::table`].
+//! `Metrics::table`.
 
 use std::sync::Arc;
 
