@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -26,6 +27,8 @@ pub(crate) enum Lose {
     Request,
     /// ClickHouse hears the beginning.
     HalfTheRequest,
+    /// ClickHouse is killed when it has got so many bytes, or at its answer. Only for a [`Database::apart`].
+    Engine { after_bytes: usize },
 }
 
 /// A database of its own, with the schema.
@@ -45,10 +48,29 @@ impl Database {
 
     /// A name and a client: the database is not there yet.
     pub(crate) fn without_schema() -> Self {
+        Self::on(SharedEngine::get())
+    }
+
+    fn on(engine: Arc<SharedEngine>) -> Self {
         let name = format!("test_{}", Random::hex::<8>());
-        let engine = SharedEngine::get();
         let client = Client::new(&config(&name, engine.listen));
         Self { client, name, engine, lifecycle: Lifecycle::new(Duration::ZERO) }
+    }
+
+    /// On an engine of its own, which may be killed.
+    pub(crate) async fn apart() -> Self {
+        let database = Self::on(Arc::new(SharedEngine::start()));
+        migrate(&database.client).await.unwrap();
+        database
+    }
+
+    /// Waits until the engine was killed, and starts it again: the same data, the same port.
+    pub(crate) async fn revive(&mut self) {
+        let engine = Arc::get_mut(&mut self.engine).unwrap();
+        while engine.process.try_wait().unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        (engine.process, engine.listen) = SharedEngine::serve(engine.dir.path(), engine.listen);
     }
 
     /// What a SELECT with a FORMAT prints.
@@ -62,51 +84,65 @@ impl Database {
     pub(crate) async fn client_through(&self, lose: Lose) -> Client {
         let wire = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let here = wire.local_addr().unwrap();
-        let there = self.engine.listen;
+        let (there, pid) = (self.engine.listen, self.engine.process.id());
         let lost = Arc::new(AtomicBool::new(false));
         let lifecycle = self.lifecycle.clone();
         self.lifecycle.spawn("wire", async move {
             while let Ok((client, _)) = wire.accept().await {
-                let server = TcpStream::connect(there).await.unwrap();
-                lifecycle.spawn("connection", carry(client, server, lose, Arc::clone(&lost)));
+                // While the engine is down, the client's connection just ends.
+                let Ok(server) = TcpStream::connect(there).await else { continue };
+                lifecycle.spawn("connection", carry(client, server, lose, pid, Arc::clone(&lost)));
             }
         });
         Client::new(&ClickHouseConfig { url: Some(format!("http://{here}")), ..config(&self.name, there) })
     }
 }
 
-/// Carries bytes both ways until something is to be lost, then drops both sides.
-async fn carry(mut client: TcpStream, mut server: TcpStream, lose: Lose, lost: Arc<AtomicBool>) {
+/// Carries bytes both ways until something is to be lost, or either side ends; then drops both.
+async fn carry(mut client: TcpStream, mut server: TcpStream, lose: Lose, pid: u32, lost: Arc<AtomicBool>) {
     let (mut up, mut down) = (vec![0; 64 << 10], vec![0; 64 << 10]);
-    let mut doomed = false;
+    // Bytes of the insert that is to be lost.
+    let mut carried = None;
     loop {
         tokio::select! {
-            Ok(count) = client.read(&mut up) => {
+            read = client.read(&mut up) => {
+                let count = read.unwrap_or(0);
                 if count == 0 {
                     return;
                 }
                 let is_insert = String::from_utf8_lossy(&up[..count]).contains("INSERT+INTO+events+");
                 if is_insert && !lost.swap(true, Ordering::SeqCst) {
-                    match lose {
-                        Lose::Answer => doomed = true,
-                        Lose::Request => return,
-                        Lose::HalfTheRequest => {
-                            server.write_all(&up[..count - count / 4]).await.unwrap();
-                            return;
-                        }
+                    carried = Some(0);
+                }
+                let Some(before) = carried else {
+                    if server.write_all(&up[..count]).await.is_err() {
+                        return;
                     }
+                    continue;
+                };
+                carried = Some(before + count);
+                match lose {
+                    Lose::Request => return,
+                    Lose::HalfTheRequest => {
+                        server.write_all(&up[..count - count / 4]).await.unwrap();
+                        return;
+                    }
+                    Lose::Engine { after_bytes } if before + count > after_bytes => return kill_9(pid),
+                    Lose::Answer | Lose::Engine { .. } => server.write_all(&up[..count]).await.unwrap(),
                 }
-                server.write_all(&up[..count]).await.unwrap();
             }
-            Ok(count) = server.read(&mut down) => {
-                if count == 0 || doomed {
-                    return;
-                }
-                client.write_all(&down[..count]).await.unwrap();
-            }
-            else => return,
+            read = server.read(&mut down) => match (read.unwrap_or(0), carried, lose) {
+                (0, ..) => return,
+                (count, None, _) => client.write_all(&down[..count]).await.unwrap(),
+                (_, Some(_), Lose::Engine { .. }) => return kill_9(pid),
+                (_, Some(_), _) => return,
+            },
         }
     }
+}
+
+fn kill_9(pid: u32) {
+    assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
 }
 
 fn config(database: &str, listen: SocketAddr) -> ClickHouseConfig {
@@ -133,7 +169,7 @@ fn engine_process() {
 struct SharedEngine {
     process: Child,
     listen: SocketAddr,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl SharedEngine {
@@ -148,9 +184,14 @@ impl SharedEngine {
         })
     }
 
-    /// The engine's process is this very program, told to be [`engine_process`].
     fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let (process, listen) = Self::serve(dir.path(), "127.0.0.1:0".parse().unwrap());
+        Self { process, listen, dir }
+    }
+
+    /// The engine's process is this very program, told to be [`engine_process`].
+    fn serve(dir: &Path, listen: SocketAddr) -> (Child, SocketAddr) {
         let mut process = Command::new(std::env::current_exe().unwrap())
             .args(["--ignored", "--exact", "clickhouse::testing::engine_process", "--nocapture"])
             .stdin(Stdio::piped())
@@ -160,8 +201,8 @@ impl SharedEngine {
             .unwrap();
         let order = serde_json::json!({
             "library": find_library(None).unwrap(),
-            "data_dir": dir.path().join("clickhouse"),
-            "listen": "127.0.0.1:0",
+            "data_dir": dir.join("clickhouse"),
+            "listen": listen,
             "jwtrail": PASSWORD,
             "analyst": PASSWORD,
         });
@@ -174,7 +215,7 @@ impl SharedEngine {
             .lines()
             .find_map(|line| ready(line.unwrap()))
             .expect("the engine says where it listens");
-        Self { process, listen, _dir: dir }
+        (process, listen)
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) fn event_row(
     let flags = || decoded.flags.iter().map(|flag| flag.as_str());
     row.words("flags", flags().count(), flags());
     match &event.extra {
-        Some(extra) => row.text("extra", &serde_json::Value::Object(extra.0.clone()).to_string()),
+        Some(extra) => row.text("extra", &serde_json::to_string(&extra.0).unwrap_or_default()),
         None => row.text("extra", ""),
     }
     row.u16("retention_days", retention_days);

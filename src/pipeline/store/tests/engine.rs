@@ -284,6 +284,27 @@ async fn an_insert_whose_answer_is_lost_is_stored_once() {
 }
 
 #[tokio::test]
+async fn an_engine_killed_in_an_insert_loses_nothing_and_doubles_nothing() {
+    const ROWS: i64 = 4_000;
+    for after_bytes in [0, 1 << 20, usize::MAX] {
+        let (mut database, log) = (Database::apart().await, TestLog::new().await);
+        let lossy = database.client_through(Lose::Engine { after_bytes }).await;
+        let store = Store::new(lossy, log.journal.clone());
+        let mut block = block_at(0);
+        for offset in 0..ROWS {
+            push(&mut block, offset, &event("accepted", &format!("subject-{offset}")));
+        }
+        let block = block.cut(at(ROWS - 1));
+        let (stored, ()) = tokio::join!(store.put(&block, Put::First), database.revive());
+        assert_eq!(stored.unwrap().counts.stored, ROWS.unsigned_abs(), "after {after_bytes} bytes");
+        let bench = Bench { database, log, store };
+        let once: Vec<u64> = (0..ROWS.unsigned_abs()).collect();
+        assert_eq!(bench.offsets().await, once, "after {after_bytes} bytes");
+        assert_eq!(bench.proof().await, [COMPLETE], "after {after_bytes} bytes");
+    }
+}
+
+#[tokio::test]
 async fn a_value_that_clickhouse_refuses_becomes_a_dead_letter() {
     let bench = Bench::new().await;
     bench
