@@ -164,6 +164,7 @@ const LET_GO_WITHIN: Duration = Duration::from_secs(10);
 /// Walks whatever partitions the group gives us, until the process drains.
 pub(crate) async fn run(context: Arc<Context>, lifecycle: Lifecycle) {
     let condition = context.readiness.condition("walk");
+    lifecycle.spawn("store-readiness", tell_trouble(Arc::clone(&context), lifecycle.clone()));
     let mut wait = Backoff::default();
     while lifecycle.phase() == Phase::Running {
         let member = Member::new(Arc::clone(&context), lifecycle.clone(), &condition);
@@ -172,6 +173,26 @@ pub(crate) async fn run(context: Arc<Context>, lifecycle: Lifecycle) {
         context.metrics.log_calls_failed.get_or_create(&ByCode { code: error.code() }).inc();
         tracing::error!(code = error.code(), %error, "the group was left; it is joined again");
         tokio::select! { () = wait.pause() => {} () = lifecycle.draining() => {} }
+    }
+}
+
+/// Says in `/readyz` and in the metrics what keeps blocks from being stored, until the process drains.
+async fn tell_trouble(context: Arc<Context>, lifecycle: Lifecycle) {
+    let condition = context.readiness.condition("store");
+    let mut trouble = context.store.trouble();
+    loop {
+        match trouble.borrow_and_update().as_ref() {
+            None => condition.met(),
+            Some(trouble) => {
+                condition.unmet(&*trouble.text);
+                let code = ByCode { code: trouble.code };
+                context.metrics.clickhouse_calls_failed.get_or_create(&code).inc();
+            }
+        }
+        tokio::select! {
+            changed = trouble.changed() => if changed.is_err() { return },
+            () = lifecycle.draining() => return,
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::dead_letter::{self, Dead};
 use super::retention::Retention;
 use super::rows::{event_row, finding_row, origin_text, reject_row};
 use crate::log::{NewRecord, Origin, Record};
-use crate::model::{Alert, Finding, FindingId, Offset, PartitionId, UnixMs};
+use crate::model::{Alert, Finding, FindingId, Offset, UnixMs};
 use crate::pipeline::alert::Alerted;
 use crate::pipeline::decode::{self, RejectReason, Rejected};
 
@@ -121,15 +121,6 @@ impl Block {
         }
     }
 
-    pub(crate) fn partition(&self) -> PartitionId {
-        self.origin.partition
-    }
-
-    /// Its first offset.
-    pub(crate) fn first(&self) -> Offset {
-        self.first
-    }
-
     /// One event's row, and those of its findings. Control leaves no row, but may have findings.
     pub(crate) fn push(&mut self, record: &Record<'_>, alerted: Alerted<'_>) {
         self.note(record);
@@ -201,11 +192,6 @@ impl Block {
             || self.events.len() + self.rejects.len() + self.carried_bytes >= MAX_BYTES
     }
 
-    /// What it holds in memory, findings aside (bounded by the cases that its records touched).
-    pub(crate) fn size_bytes(&self) -> usize {
-        self.events.len() + self.values.len() + self.rejects.len() + self.carried_bytes
-    }
-
     /// Ends the block at `last`, for good: every repetition of it ends there.
     pub(crate) fn cut(self, last: Offset) -> CutBlock {
         let mut findings = Vec::new();
@@ -251,11 +237,6 @@ pub(crate) struct CutBlock {
 impl CutBlock {
     pub(crate) fn id(&self) -> &BlockId {
         &self.id
-    }
-
-    /// What became of its records, as walked (what ClickHouse refuses is in [`super::Stored`]).
-    pub(crate) fn counts(&self) -> &Counts {
-        &self.counts
     }
 
     /// The copies that go to their home partitions in the transaction that reserves this block.

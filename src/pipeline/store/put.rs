@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use super::block::CutBlock;
 use super::dead_letter::{self, Dead};
@@ -42,18 +42,26 @@ pub(crate) struct Stored {
 pub(crate) struct Store {
     pub(super) client: Client,
     log: Arc<dyn EventLog>,
-    /// Why the last attempt failed; none while all is well.
-    trouble: ArcSwapOption<String>,
+    trouble: watch::Sender<Option<Trouble>>,
+}
+
+/// Why the last attempt failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    /// [`StoreError::code`].
+    pub(crate) code: &'static str,
+    /// For people.
+    pub(crate) text: String,
 }
 
 impl Store {
     pub(crate) fn new(client: Client, log: Arc<dyn EventLog>) -> Self {
-        Self { client, log, trouble: ArcSwapOption::empty() }
+        Self { client, log, trouble: watch::Sender::new(None) }
     }
 
-    /// What keeps blocks from being stored just now: for `/readyz`.
-    pub(crate) fn trouble(&self) -> Option<Arc<String>> {
-        self.trouble.load_full()
+    /// What keeps blocks from being stored just now: marked as changed at every failure, `None` while all is well.
+    pub(crate) fn trouble(&self) -> watch::Receiver<Option<Trouble>> {
+        self.trouble.subscribe()
     }
 
     /// Stores a block and returns when all of it is acknowledged. It waits for as long as waiting may help; dropping
@@ -95,10 +103,12 @@ impl Store {
         loop {
             let label = InsertLabel::default();
             match self.client.insert(table.name, &table.column_list, rows.clone(), label).await {
-                Ok(()) => return Ok(back_off.succeeded()),
+                Ok(()) => break,
                 Err(error) => back_off.failed(error.into()).await?,
             }
         }
+        back_off.succeeded();
+        Ok(())
     }
 
     async fn append_dead_letters(&self, letters: Vec<NewRecord>) -> Result<(), StoreError> {
@@ -108,10 +118,12 @@ impl Store {
         let mut back_off = BackOff::new(self);
         loop {
             match self.log.append(Topic::DeadLetters, letters.clone()).await {
-                Ok(_) => return Ok(back_off.succeeded()),
+                Ok(_) => break,
                 Err(error) => back_off.failed(StoreError::DeadLetters(error)).await?,
             }
         }
+        back_off.succeeded();
+        Ok(())
     }
 }
 
@@ -151,7 +163,7 @@ impl<'s> BackOff<'s> {
 
     /// Waits if waiting may help; hands the error back if not.
     pub(super) async fn failed(&mut self, error: StoreError) -> Result<(), StoreError> {
-        self.store.trouble.store(Some(Arc::new(error.to_string())));
+        self.store.trouble.send_replace(Some(Trouble { code: error.code(), text: error.to_string() }));
         if !error.is_passing() {
             return Err(error);
         }
@@ -162,7 +174,7 @@ impl<'s> BackOff<'s> {
     }
 
     pub(super) fn succeeded(&self) {
-        self.store.trouble.store(None);
+        self.store.trouble.send_if_modified(|trouble| trouble.take().is_some());
     }
 }
 

@@ -279,7 +279,7 @@ async fn an_insert_whose_answer_is_lost_is_stored_once() {
         assert_eq!(stored.counts.stored, 8, "{lose:?}");
         assert_eq!(bench.offsets().await, MIXED_ROWS, "{lose:?}");
         assert_eq!(bench.proof().await, [COMPLETE], "{lose:?}");
-        assert_eq!(bench.store.trouble(), None, "{lose:?}");
+        assert_eq!(*bench.store.trouble().borrow(), None, "{lose:?}");
     }
 }
 

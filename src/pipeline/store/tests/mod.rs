@@ -28,7 +28,7 @@ fn every_record_has_one_outcome() {
     let batch = batch(5, &event("accepted", "bob"));
     block.forward(&batch.iter().next().unwrap(), NewRecord::default());
     let block = block.cut(at(5));
-    let counts = block.counts();
+    let counts = &block.counts;
     assert_eq!((counts.stored, counts.dead_letters(), counts.forwarded, counts.control), (1, 2, 1, 1));
     assert_eq!(counts.records(), 5);
     assert_eq!(
