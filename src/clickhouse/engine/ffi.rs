@@ -62,8 +62,14 @@ pub(super) struct Api {
 impl Api {
     /// Loads the library at `path`, for good, and checks that it is the version that this binding knows.
     pub(super) fn load(path: &Path) -> Result<&'static Self, EngineError> {
-        let failed =
-            |error: libloading::Error| EngineError::Load { path: path.to_owned(), reason: error.to_string() };
+        let failed = |error: libloading::Error| {
+            // What dlopen itself says stands in the source.
+            let reason = match std::error::Error::source(&error) {
+                Some(source) => format!("{error}: {source}"),
+                None => error.to_string(),
+            };
+            EngineError::Load { path: path.to_owned(), reason }
+        };
         // SAFETY: the library's initialisers have no precondition; a file that is not the pinned, hash-checked one is
         // refused by its version below, which is as much as dlopen allows.
         let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map_err(failed)?;

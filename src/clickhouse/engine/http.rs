@@ -106,7 +106,7 @@ async fn serve(State(server): State<Arc<Server>>, request: http::Request<Body>) 
     };
     let request = match Request::read(&parts, id.clone()) {
         Ok(request) => request,
-        Err(exception) => return refuse(&answer, &exception),
+        Err(exception) => return refuse(&answer, &exception, body).await,
     };
     answer.query_id.clone_from(&request.query_id);
     answer.packing = request.packed_out;
@@ -116,7 +116,7 @@ async fn serve(State(server): State<Arc<Server>>, request: http::Request<Body>) 
     }
     let (role, permit) = match server.admit(&request).await {
         Ok(admitted) => admitted,
-        Err(exception) => return refuse(&answer, &exception),
+        Err(exception) => return refuse(&answer, &exception, body).await,
     };
     let watch = Arc::new(Watch::default());
     let (body_sender, body_parts) = mpsc::channel(PIECES);
@@ -175,7 +175,10 @@ async fn pump(mut body: Body, parts: mpsc::Sender<BodyPart>) {
     let _ = parts.send(BodyPart::End).await;
 }
 
-fn refuse(answer: &Answer, exception: &Exception) -> Response {
+/// Refuses a request that has no thread; its body is read and dropped, within bounds.
+async fn refuse(answer: &Answer, exception: &Exception, body: Body) -> Response {
+    let (nobody, _) = mpsc::channel(1);
+    let _ = tokio::time::timeout(LEFTOVER, pump(body, nobody)).await;
     let (head, text) = answer.refusal(exception);
     respond(head, Body::from(text))
 }

@@ -94,6 +94,7 @@ impl Layout {
              \x20 <tmp_path>{temporary}/</tmp_path>\n\
              \x20 <user_files_path>{files}/</user_files_path>\n\
              \x20 <format_schema_path>{schemas}/</format_schema_path>\n\
+             \x20 <backups><allowed_path>{backups}/</allowed_path></backups>\n\
              \x20 <max_server_memory_usage_to_ram_ratio>0.5</max_server_memory_usage_to_ram_ratio>\n\
              \x20 <mark_cache_size>268435456</mark_cache_size>\n\
              </clickhouse>\n",
@@ -101,6 +102,7 @@ impl Layout {
             temporary = path("tmp"),
             files = path("user_files"),
             schemas = path("format_schemas"),
+            backups = path("backups"),
         )
     }
 

@@ -100,6 +100,11 @@ impl Job {
         if sql::inspect(head).touches_files {
             return Err(no_files().into());
         }
+        if sql::calls(head, "input") {
+            let message = "INSERT … SELECT … FROM input(…) is not supported by the embedded engine: insert the rows \
+                           as they are, or with DEFAULT and MATERIALIZED columns";
+            return Err(Exception::new(exception::NOT_IMPLEMENTED, message).into());
+        }
         let format = format.or_else(|| self.request.format.clone()).unwrap_or_else(|| "Values".to_owned());
         let sessions = Arc::clone(&self.sessions);
         let session = sessions.open(self.role, &self.request, &self.mark, false)?;

@@ -68,6 +68,7 @@ async fn answers_carry_what_clients_read() {
         ("SELECT 1 SETTINGS nope = 1", "115", 404),
         ("SELECT 1 INTO OUTFILE 'x'", "497", 403),
         ("INSERT INTO jwtrail.t FROM INFILE 'x' FORMAT CSV", "497", 403),
+        ("INSERT INTO jwtrail.t SELECT a FROM input('a UInt8') FORMAT CSV\n1\n", "48", 501),
         ("SELECT * FROM file('x', 'CSV', 'a String')", "497", 403),
         ("SELECT * FROM url('http://192.0.2.1/', 'CSV', 'a String')", "497", 403),
         ("INSERT INTO jwtrail.t FORMAT CSV\nx\n", "117", 400),
@@ -83,6 +84,12 @@ async fn answers_carry_what_clients_read() {
     let response = test.as_full("no_such_setting=1", "SELECT 1").await;
     assert_eq!(header(&response, "x-clickhouse-exception-code"), "115");
     assert_eq!(test.full("SELECT count() FROM jwtrail.t").await, "3\n", "nothing half-written");
+
+    test.full("BACKUP TABLE jwtrail.t TO File('today')").await;
+    test.full("RESTORE TABLE jwtrail.t AS jwtrail.u FROM File('today')").await;
+    assert_eq!(test.full("SELECT count() FROM jwtrail.u").await, "3\n");
+    let outside = test.as_full("", "BACKUP TABLE jwtrail.t TO File('/tmp/jwtrail-outside')").await;
+    assert!(!outside.status().is_success(), "a backup stays in its folder");
     test.stop().await;
 }
 
@@ -148,6 +155,9 @@ async fn bodies_are_packed_both_ways() {
 async fn a_refusal_reaches_a_client_that_is_still_sending() {
     let test = TestEngine::start().await;
     let rows = "1\n".repeat(30_000_000);
+    let wrong =
+        test.post("query=INSERT+INTO+jwtrail.missing+FORMAT+TSV").basic_auth("jwtrail", Some("wrong"));
+    assert_eq!(wrong.body(rows.clone()).send().await.unwrap().status(), 403);
     let response = test.as_full("query=INSERT+INTO+jwtrail.missing+FORMAT+TSV", rows).await;
     assert_eq!(header(&response, "x-clickhouse-exception-code"), "60");
     assert!(response.text().await.unwrap().contains("missing"));
