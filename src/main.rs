@@ -13,6 +13,7 @@ mod token;
 
 mod api;
 mod evaluate;
+mod explain;
 mod simulate;
 
 mod cli;

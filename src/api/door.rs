@@ -7,18 +7,20 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::body::{self, BodyError};
 use super::credential::{Caller, Credentials};
 use super::problem::Problem;
 use crate::clock::Clock;
+use crate::explain::Explainer;
 use crate::log::{EventLog, LogError, NewRecord, Topic};
+use crate::model::Event;
 use crate::pipeline::decode::lenient::{Admitted, Arrival, Credential, RefusalCode, admit};
 use crate::pipeline::verify::{DOOR_KEY_ID, SIGNATURE_HEADER, sign_record};
 use crate::telemetry::{ByCode, Metrics};
@@ -29,6 +31,8 @@ pub(crate) struct Door {
     /// Signs what the door writes.
     pub(crate) key: hmac::Key,
     pub(crate) log: Arc<dyn EventLog>,
+    /// Answers `?explain=true`.
+    pub(crate) explainer: Explainer,
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
 }
@@ -36,20 +40,28 @@ pub(crate) struct Door {
 /// How long a caller is told to wait while the log is away.
 const LOG_RETRY_AFTER: Duration = Duration::from_secs(5);
 
+/// What may stand behind the `?`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Asked {
+    /// Only say what would become of the events.
+    #[serde(default)]
+    explain: bool,
+}
+
 /// The answer: what was taken is durable.
 #[derive(Debug, Serialize)]
-struct Answer {
+pub(super) struct Answer {
     accepted: usize,
     ids: Vec<Uuid>,
     /// JSON pointers of what any of the events did not say and the door filled in.
-    filled: Vec<&'static str>,
+    pub(super) filled: Vec<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<&'static str>,
-    refused: Vec<RefusedEvent>,
+    pub(super) refused: Vec<RefusedEvent>,
 }
 
 #[derive(Debug, Serialize)]
-struct RefusedEvent {
+pub(super) struct RefusedEvent {
     /// Which event of the body, from 0.
     index: usize,
     field: String,
@@ -62,10 +74,11 @@ const MINTED: &str = "an event without `id` got one here: sent again, it counts 
 
 pub(super) async fn post_events(
     State(door): State<Arc<Door>>,
+    asked: Result<Query<Asked>, QueryRejection>,
     headers: HeaderMap,
     sent: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let response = match door.take(&headers, sent).await {
+    let response = match door.take(asked, &headers, sent).await {
         Ok(response) => response,
         Err(problem) => {
             tracing::debug!(http.status = problem.status().as_u16(), "events were not taken");
@@ -80,6 +93,7 @@ pub(super) async fn post_events(
 impl Door {
     async fn take(
         &self,
+        asked: Result<Query<Asked>, QueryRejection>,
         headers: &HeaderMap,
         sent: Result<Bytes, BytesRejection>,
     ) -> Result<Response, Problem> {
@@ -94,6 +108,10 @@ impl Door {
             ),
             status => Problem::new(status, "the body could not be read to its end"),
         })?;
+        // Before anything is taken: whoever asks in other words for a dry run must not have it kept.
+        let Query(asked) = asked.map_err(|_| {
+            Problem::new(StatusCode::BAD_REQUEST, "the query takes `explain=true` or `explain=false`")
+        })?;
         let text = body::unpack(headers, &sent).map_err(|error| self.not_events(&error))?;
         let events = body::events(headers, &text).map_err(|error| self.not_events(&error))?;
         caller.take(events.len()).map_err(|wait| {
@@ -105,11 +123,11 @@ impl Door {
         })?;
 
         let credential = caller.credential();
-        let (mut records, mut answer) = (Vec::with_capacity(events.len()), Answer::default());
+        let (mut admitted, mut answer) = (Vec::with_capacity(events.len()), Answer::default());
         for (index, event) in events.iter().enumerate() {
             let arrival = Arrival { now: self.clock.now(), fresh_id: self.clock.new_id() };
             match admit(event.get().as_bytes(), &credential, arrival) {
-                Ok(admitted) => records.push(answer.admit(admitted, &self.key)),
+                Ok(one) => admitted.push(answer.admit(one, &self.key)),
                 Err(refused) => {
                     self.metrics
                         .door_events_refused
@@ -120,9 +138,13 @@ impl Door {
                 }
             }
         }
-        if records.is_empty() {
+        if admitted.is_empty() {
             return Ok((StatusCode::UNPROCESSABLE_ENTITY, Json(answer)).into_response());
         }
+        if asked.explain {
+            return self.explain(admitted, answer).await;
+        }
+        let records = admitted.into_iter().map(|(_, record)| record).collect();
         self.log.append(Topic::Events, records).await.map_err(|error| self.log_failed(&error))?;
         self.metrics.door_events_accepted.inc_by(answer.accepted as u64);
         Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
@@ -153,7 +175,7 @@ impl Default for Answer {
 
 impl Answer {
     /// Notes what was filled in, and signs the record.
-    fn admit(&mut self, admitted: Admitted, key: &hmac::Key) -> NewRecord {
+    fn admit(&mut self, admitted: Admitted, key: &hmac::Key) -> (Event<'static>, NewRecord) {
         let Admitted { event, mut record, filled, .. } = admitted;
         self.accepted += 1;
         self.ids.push(event.id);
@@ -167,7 +189,7 @@ impl Answer {
         }
         let signature = sign_record(DOOR_KEY_ID, key, &record.value);
         record.headers.push((SIGNATURE_HEADER.to_owned(), signature.into_bytes()));
-        record
+        (event, record)
     }
 }
 

@@ -4,6 +4,7 @@
 mod body;
 mod credential;
 mod door;
+mod dry_run;
 mod problem;
 
 use std::sync::Arc;

@@ -5,6 +5,7 @@ mod deliver;
 mod demo;
 mod engine;
 mod evaluate;
+mod explain;
 mod migrate;
 mod node;
 mod run;
@@ -96,6 +97,8 @@ enum Command {
     Check(check::Check),
     /// Send one event from flags through the door, showing the curl it ran
     Send(send::Send),
+    /// Why an event or a case did or did not fire, rule by rule
+    Explain(explain::Explain),
     /// Labelled, seeded, realistic traffic with injected attacks
     Simulate(simulate::Simulate),
     /// Precision and recall of the rules on labelled traffic
@@ -119,6 +122,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Migrate(migrate) => migrate.run(&common),
         Command::Check(check) => check.run(&common),
         Command::Send(send) => send.run(&common),
+        Command::Explain(explain) => explain.run(&common),
         Command::Simulate(simulate) => simulate.run(&common),
         Command::Evaluate(evaluate) => evaluate.run(&common),
         Command::Token(token) => token.run(),

@@ -13,6 +13,7 @@ use crate::clickhouse::Client;
 use crate::clock::{Clock, Random};
 use crate::config::{Config, Fsync, Secret};
 use crate::deliver::{self, Deliver};
+use crate::explain::{Explainer, SnapshotSource};
 use crate::keys;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::log::journal::{FsyncPolicy, Journal, JournalOptions};
@@ -97,8 +98,7 @@ impl Node {
 
     /// Starts the pipeline.
     pub(super) async fn start_pipeline(&self, pipeline: Pipeline) -> anyhow::Result<()> {
-        let Pipeline { log, client, adopt, on_alert } = pipeline;
-        let snapshots = self.watch_snapshots()?;
+        let Pipeline { log, client, snapshots, adopt, on_alert } = pipeline;
         let bounds = bounds(&self.config, self.config.ingest_key()?, log.partitions(Topic::Events).await?);
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let context = Context {
@@ -106,7 +106,7 @@ impl Node {
             log,
             retention: Arc::new(Retention::new(&self.config)),
             workers: Workers::start(cores).context("starting the walk's threads")?,
-            snapshots,
+            snapshots: Box::new(move || snapshots()),
             bounds,
             adopt,
             pace: Pace::default(),
@@ -120,12 +120,18 @@ impl Node {
     }
 
     /// Starts the door, beside metrics and health.
-    pub(super) async fn start_api(&self, log: Arc<dyn EventLog>) -> anyhow::Result<()> {
+    pub(super) async fn start_api(
+        &self,
+        log: Arc<dyn EventLog>,
+        client: Client,
+        snapshots: SnapshotSource,
+    ) -> anyhow::Result<()> {
         let ingest_key = self.config.ingest_key()?;
         let door = Door {
             credentials: Credentials::new(ingest_key, &self.config.gateways),
             key: keys::door(ingest_key),
             log,
+            explainer: explainer(&self.config, ingest_key, client, snapshots),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
         };
@@ -166,12 +172,12 @@ impl Node {
     }
 
     /// Keeps watching the geo files; issuers and rules stay as they were at the start.
-    fn watch_snapshots(&self) -> anyhow::Result<Box<dyn Fn() -> Snapshots + Send + Sync>> {
+    pub(super) fn watch_snapshots(&self) -> anyhow::Result<SnapshotSource> {
         let fixed = Fixed::read(&self.config, self.config.ingest_key()?)?;
         let watch = enrich::AtlasWatch::open(self.config.geo.clone())?;
         let atlas = watch.published();
         watch.spawn(&self.lifecycle);
-        Ok(Box::new(move || fixed.with(atlas.load_full())))
+        Ok(Arc::new(move || fixed.with(atlas.load_full())))
     }
 
     /// Waits for the signal, then for everything to end.
@@ -188,6 +194,7 @@ impl Node {
 pub(super) struct Pipeline {
     pub(super) log: Arc<dyn EventLog>,
     pub(super) client: Client,
+    pub(super) snapshots: SnapshotSource,
     pub(super) adopt: Option<Adopt>,
     pub(super) on_alert: Option<Box<dyn Fn(&Alert) + Send + Sync>>,
 }
@@ -223,10 +230,29 @@ impl Fixed {
 
 /// A walk of one partition that stores nothing: what `evaluate` walks a file through.
 pub(super) fn offline_walk(config: &Config) -> anyhow::Result<Walk> {
-    // Without an installation there is no ingest key, and no record that was signed or sealed with it either.
-    let ingest_key = config.ingest_key().cloned().unwrap_or_else(|_| Secret::new(Random::hex::<32>()));
-    let snapshots = Fixed::read(config, &ingest_key)?.with(Arc::new(enrich::Atlas::load(&config.geo)?));
+    let ingest_key = offline_key(config);
+    let snapshots = offline_snapshots(config, &ingest_key)?;
     Ok(Walk::new(bounds(config, &ingest_key, 1), snapshots, PartitionId(0)))
+}
+
+/// What `explain` explains with.
+pub(super) fn offline_explainer(config: &Config) -> anyhow::Result<Explainer> {
+    let ingest_key = offline_key(config);
+    let snapshots = offline_snapshots(config, &ingest_key)?;
+    Ok(explainer(config, &ingest_key, Client::new(&config.clickhouse), Arc::new(move || snapshots.clone())))
+}
+
+/// Without an installation there is no ingest key, and no record that was signed or sealed with it either.
+fn offline_key(config: &Config) -> Secret {
+    config.ingest_key().cloned().unwrap_or_else(|_| Secret::new(Random::hex::<32>()))
+}
+
+fn offline_snapshots(config: &Config, ingest_key: &Secret) -> anyhow::Result<Snapshots> {
+    Ok(Fixed::read(config, ingest_key)?.with(Arc::new(enrich::Atlas::load(&config.geo)?)))
+}
+
+fn explainer(config: &Config, ingest_key: &Secret, client: Client, snapshots: SnapshotSource) -> Explainer {
+    Explainer::new(client, bounds(config, ingest_key, 1), snapshots, config.suppressions.clone(), ingest_key)
 }
 
 /// The bounds of a walk over a topic of so many partitions. Each lane puts its own log id in.

@@ -33,7 +33,9 @@ impl Run {
             let node = Node::start(config)?;
             let log = node.open_kafka()?;
             let client = Client::new(&node.config.clickhouse);
-            let pipeline = Pipeline { log: Arc::clone(&log), client, adopt: self.adopt, on_alert: None };
+            let snapshots = node.watch_snapshots()?;
+            let log = Arc::clone(&log);
+            let pipeline = Pipeline { log, client, snapshots, adopt: self.adopt, on_alert: None };
             node.start_pipeline(pipeline).await?;
             node.listen(node.config.run_metrics, node.routes()).await?;
             node.finish().await

@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::Common;
 use super::node::{Node, block_on};
+use crate::clickhouse::Client;
 use crate::config::MissingCredentials;
 
 /// The HTTP API: the door, metrics, health.
@@ -16,7 +17,8 @@ impl Serve {
         block_on(async {
             let node = Node::start(config)?;
             let log = node.open_kafka()?;
-            node.start_api(log).await?;
+            let client = Client::new(&node.config.clickhouse);
+            node.start_api(log, client, node.watch_snapshots()?).await?;
             node.finish().await
         })
     }

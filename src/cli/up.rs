@@ -68,11 +68,17 @@ impl Up {
         }
         let demo = self.demo.then(|| Demo::new(self.seed, node));
         let on_alert = demo.as_ref().map(Demo::on_alert);
-        let pipeline =
-            Pipeline { log: Arc::clone(&log), client: client.clone(), adopt: self.adopt, on_alert };
+        let snapshots = node.watch_snapshots()?;
+        let pipeline = Pipeline {
+            log: Arc::clone(&log),
+            client: client.clone(),
+            snapshots: Arc::clone(&snapshots),
+            adopt: self.adopt,
+            on_alert,
+        };
         node.start_pipeline(pipeline).await?;
         node.start_delivery(Arc::clone(&log), client.clone(), false)?;
-        node.start_api(log).await?;
+        node.start_api(log, client.clone(), snapshots).await?;
         println!("{}", banner(config, self.demo));
         match demo {
             Some(demo) => demo.run(node, &client).await,

@@ -80,6 +80,15 @@ impl Walk {
 
     /// One record's walk.
     pub(crate) fn step<'r>(&mut self, record: &Record<'r>) -> WayOut<'r> {
+        self.step_watched(record, |_| ())
+    }
+
+    /// One record's walk, watched: `look` sees what the rules said, of which `alert` keeps the cases alone.
+    pub(crate) fn step_watched<'r>(
+        &mut self,
+        record: &Record<'r>,
+        look: impl FnOnce(&detect::Assessed<'r>),
+    ) -> WayOut<'r> {
         let mut decoded = match decode::decode(record, &self.bounds) {
             Ok(decoded) => decoded,
             Err(rejected) => return WayOut::Rejected(rejected),
@@ -90,6 +99,7 @@ impl Walk {
         let checked = verify::verify(decoded, record, &self.snapshots.verify);
         let enriched = enrich::enrich(checked, &self.snapshots.enrich, &mut self.enricher);
         let assessed = self.detector.detect(enriched, record, &self.snapshots.detect);
+        look(&assessed);
         WayOut::Alerted(alert::alert(assessed, &self.snapshots.alert, &self.origin))
     }
 

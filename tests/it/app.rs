@@ -119,7 +119,16 @@ impl TestApp {
     }
 
     pub(crate) async fn post_as(&self, key: &str, body: &str) -> (u16, Value) {
-        let request = self.http.post(format!("http://{}/v1/events", self.api)).bearer_auth(key);
+        self.post_as_to(key, "/v1/events", body).await
+    }
+
+    /// Posts to a path of the API with the ingest key.
+    pub(crate) async fn post_to(&self, path: &str, body: &str) -> (u16, Value) {
+        self.post_as_to(&self.credential("ingest_key"), path, body).await
+    }
+
+    async fn post_as_to(&self, key: &str, path: &str, body: &str) -> (u16, Value) {
+        let request = self.http.post(format!("http://{}{path}", self.api)).bearer_auth(key);
         let response =
             request.header("content-type", "application/json").body(body.to_owned()).send().await.unwrap();
         (response.status().as_u16(), response.json().await.unwrap())

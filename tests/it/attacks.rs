@@ -8,10 +8,10 @@ use serde_json::json;
 use crate::app::{TestApp, wait_for};
 use crate::receiver::Receiver;
 
-const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0";
-const CHROME: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36";
-const PARIS: &str = "203.0.113.7";
-const TOKYO: &str = "198.51.100.7";
+pub(crate) const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0";
+pub(crate) const CHROME: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36";
+pub(crate) const PARIS: &str = "203.0.113.7";
+pub(crate) const TOKYO: &str = "198.51.100.7";
 
 /// The least that a gateway sends.
 pub(crate) fn accepted(sub: &str, jti: &str, ip: &str, user_agent: &str) -> serde_json::Value {

@@ -8,5 +8,6 @@ mod receiver;
 
 mod attacks;
 mod crashes;
+mod explain;
 mod refusals;
 mod roles;

@@ -16,7 +16,8 @@ use crate::log::Origin;
 use crate::model::{Alert, AlertData, CaseUpdate, Finding, NotAlerted, Severity, Step};
 
 pub(crate) use policy::Policy;
-pub(crate) use text::text_block;
+pub(crate) use tell::{Told, tell};
+pub(crate) use text::{clean, end_line, text_block, why};
 
 /// What `alert` leaves.
 #[derive(Debug)]

@@ -6,16 +6,17 @@ use crate::model::{Case, RuleId};
 use crate::pipeline::detect::RULES;
 
 /// The parts of an alert that are no columns of its row.
-pub(super) struct Told {
-    pub(super) runbook_url: String,
-    pub(super) query: String,
-    pub(super) would_revoke: String,
+#[derive(Clone, Debug, serde::Serialize)]
+pub(crate) struct Told {
+    pub(crate) runbook_url: String,
+    pub(crate) query: String,
+    pub(crate) would_revoke: String,
 }
 
 /// Where the runbooks are: sections of README.
 const RUNBOOKS: &str = "README.md#";
 
-pub(super) fn tell(case: &Case) -> Told {
+pub(crate) fn tell(case: &Case) -> Told {
     let runbook = RULES.iter().find(|rule| rule.id == case.rule).map_or("", |rule| rule.runbook);
     Told { runbook_url: format!("{RUNBOOKS}{runbook}"), query: query(case), would_revoke: would_revoke(case) }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use crate::model::{Alert, RuleId, Severity, Step};
+use crate::model::{Alert, Case, RuleId, Severity, Step};
 
 /// Who, what, from where to where, why it is as severe as it is, and the command that explains it. Ends with a newline.
 pub(crate) fn text_block(alert: &Alert) -> String {
@@ -22,7 +22,7 @@ pub(crate) fn text_block(alert: &Alert) -> String {
         }
     }
     line(&mut text, &format!("  what {}", clean(&case.summary)));
-    line(&mut text, &format!("  why {}", why(alert)));
+    line(&mut text, &format!("  why {}", why(case)));
     line(&mut text, &format!("  more jwtrail explain {}", case.finding_id));
     text
 }
@@ -38,7 +38,7 @@ fn whom(alert: &Alert) -> &str {
 }
 
 /// `10:15:00 Paris, FR ±20 km  198.51.100.7  AS64500 Orange (access)  Firefox on Windows`.
-fn end_line(end: &Value) -> String {
+pub(crate) fn end_line(end: &Value) -> String {
     let text = |name: &str| end.get(name).and_then(Value::as_str).unwrap_or_default();
     let time = text("time").get(11..19).unwrap_or_default();
     let place = match (text("city"), text("country")) {
@@ -61,8 +61,7 @@ fn end_line(end: &Value) -> String {
 }
 
 /// Why this severity, in the rule's own facts.
-fn why(alert: &Alert) -> String {
-    let case = &alert.data.finding.case;
+pub(crate) fn why(case: &Case) -> String {
     let fact = |name: &str| case.evidence.get(name).and_then(Value::as_bool).unwrap_or(false);
     let reason = match (case.rule, case.severity) {
         (RuleId::ImpossibleTravel, Severity::High) => "one session at both ends, on two devices",
@@ -84,6 +83,6 @@ fn why(alert: &Alert) -> String {
 }
 
 /// Names come from tokens: no control character may reach the terminal.
-fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
 }

@@ -108,6 +108,8 @@ pub(super) struct Cases {
     stream_time: UnixMs,
     revision: Offset,
     updates: Vec<CaseUpdate>,
+    /// The cases that the record matched, whether a revision was written or not.
+    touched: Vec<(RuleId, FindingId)>,
 }
 
 struct OpenCase {
@@ -131,7 +133,8 @@ impl Cases {
     /// `max_bytes` for each rule.
     pub(super) fn new(max_bytes: usize) -> Self {
         let by_rule = RuleId::ALL.iter().map(|&rule| (rule, Keyed::new(max_bytes))).collect();
-        Self { by_rule, stream_time: UnixMs::default(), revision: Offset::ZERO, updates: Vec::new() }
+        let (updates, touched) = (Vec::new(), Vec::new());
+        Self { by_rule, stream_time: UnixMs::default(), revision: Offset::ZERO, updates, touched }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -149,6 +152,7 @@ impl Cases {
     /// A record is walked: closes what stream time has passed.
     pub(super) fn begin(&mut self, revision: Offset, stream_time: UnixMs) {
         (self.revision, self.stream_time) = (revision, stream_time);
+        self.touched.clear();
         let updates = &mut self.updates;
         for (_, cases) in &mut self.by_rule {
             cases.expire(stream_time, |open| open.time_has_come(revision, updates));
@@ -158,6 +162,14 @@ impl Cases {
     /// The revisions that this record made, one a case.
     pub(super) fn take_updates(&mut self) -> Vec<CaseUpdate> {
         std::mem::take(&mut self.updates)
+    }
+
+    /// The cases that this record matched, as they stand.
+    pub(super) fn touched(&self) -> impl Iterator<Item = &Case> {
+        self.touched.iter().filter_map(|(rule, finding_id)| {
+            let (_, cases) = self.by_rule.iter().find(|(of, _)| of == rule)?;
+            cases.get(finding_id).map(|open| &open.case)
+        })
     }
 
     /// Takes a match into its case; `facts` are asked for only where they replace weaker ones.
@@ -172,6 +184,9 @@ impl Cases {
         let Some((_, cases)) = self.by_rule.iter_mut().find(|(rule, _)| *rule == matched.rule) else {
             return;
         };
+        if !self.touched.contains(&(matched.rule, finding_id)) {
+            self.touched.push((matched.rule, finding_id));
+        }
         cases.change(
             finding_id,
             closes,

@@ -30,7 +30,7 @@ pub(super) mod tests;
 
 use super::enrich::Enriched;
 use crate::log::Record;
-use crate::model::{CaseUpdate, Flag, RuleId, UnixMs};
+use crate::model::{Case, CaseUpdate, Flag, RuleId, UnixMs};
 
 pub(crate) use catalogue::RULES;
 pub(crate) use rulebook::Rulebook;
@@ -148,6 +148,12 @@ impl Detector {
 
     pub(crate) const fn stream_time(&self) -> UnixMs {
         self.stream_time
+    }
+
+    /// The cases that the record walked last matched, as they stand: also those that it left as strong as they were, of
+    /// which no revision is written at once.
+    pub(crate) fn touched(&self) -> impl Iterator<Item = &Case> {
+        self.cases.touched()
     }
 
     pub(crate) fn size(&self) -> StateSize {

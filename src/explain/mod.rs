@@ -1,0 +1,166 @@
+//! Why an event or a case did or did not fire, rule by rule: a dry run of the walk over what ClickHouse remembers.
+//!
+//! The subject's state is rebuilt from its rows of the last [`STATE_HOURS`]: each is made a record again and walked
+//! through the same rooms, one after the other, then the event in question. Nothing is appended, stored or told.
+
+mod row;
+mod trail;
+
+mod rebuild;
+
+mod said;
+mod story;
+mod text;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use aws_lc_rs::hmac;
+use uuid::Uuid;
+
+use crate::clickhouse::{ClickHouseError, Client};
+use crate::config::{Secret, Suppression};
+use crate::keys;
+use crate::log::NewRecord;
+use crate::model::{PartitionId, UnixMs};
+use crate::pipeline::decode::Bounds;
+use crate::pipeline::{Snapshots, Walk};
+use rebuild::{Entry, Rebuild};
+use trail::{History, Moment};
+
+pub(crate) use said::Explained;
+pub(crate) use story::Story;
+
+/// How far back state reaches: no rule remembers for longer (PROMISE 3).
+const STATE_HOURS: u64 = 50;
+
+/// Why nothing can be explained. None of it is the event's fault.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ExplainError {
+    #[error(transparent)]
+    ClickHouse(#[from] ClickHouseError),
+    /// Another version wrote the tables.
+    #[error("ClickHouse answers what this version does not write: {0}; run `jwtrail migrate`")]
+    Unreadable(#[from] serde_json::Error),
+    /// The event's row is not an event any more: the bounds of decode have changed since.
+    #[error("the row of event {id} cannot be walked again: {reason} at `{field}`")]
+    NotAnEvent { id: Uuid, reason: &'static str, field: String },
+    #[error("the walk was ended: {0}")]
+    Ended(#[from] tokio::task::JoinError),
+}
+
+impl ExplainError {
+    /// The closed word for metrics and log fields.
+    pub(crate) const fn code(&self) -> &'static str {
+        match self {
+            Self::ClickHouse(error) => error.code(),
+            Self::Unreadable(_) => "clickhouse_unreadable",
+            Self::NotAnEvent { .. } => "not_an_event",
+            Self::Ended(_) => "walk_ended",
+        }
+    }
+}
+
+/// Where the walk's snapshots come from: asked anew for each explanation.
+pub(crate) type SnapshotSource = Arc<dyn Fn() -> Snapshots + Send + Sync>;
+
+/// Explains events and cases with the configuration of now.
+pub(crate) struct Explainer {
+    client: Client,
+    bounds: Bounds,
+    snapshots: SnapshotSource,
+    suppressions: Vec<Suppression>,
+    /// Signs again what was well signed: [`keys::door`].
+    door: hmac::Key,
+}
+
+/// An event that was posted to be explained.
+pub(crate) struct Posted {
+    pub(crate) id: Uuid,
+    pub(crate) tenant: String,
+    /// Empty if it names no subject.
+    pub(crate) sub: String,
+    /// As the door would append it.
+    pub(crate) record: NewRecord,
+}
+
+/// What an id names.
+#[derive(Debug, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Found {
+    Event(Box<Explained>),
+    Case(Box<Story>),
+}
+
+impl Explainer {
+    /// `bounds` of a log of one partition: every record is at home there.
+    pub(crate) fn new(
+        client: Client,
+        bounds: Bounds,
+        snapshots: SnapshotSource,
+        suppressions: Vec<Suppression>,
+        ingest_key: &Secret,
+    ) -> Self {
+        Self { client, bounds, snapshots, suppressions, door: keys::door(ingest_key) }
+    }
+
+    /// The event of that id, or else the case; `None` if ClickHouse knows neither.
+    pub(crate) async fn find(&self, id: Uuid) -> Result<Option<Found>, ExplainError> {
+        if let Some(row) = trail::event(&self.client, id).await? {
+            let before = Moment { received_at: row.received_at, offset: row.offset };
+            let history = self.history(&row.tenant, &row.sub, before).await?;
+            let entry = Entry::of_row(&row, &self.door);
+            let mut explained = self.walk(history, vec![entry]).await?.remove(0);
+            explained.compare(&row);
+            explained.stored_cases(&trail::findings_of(&self.client, &row).await?);
+            return Ok(Some(Found::Event(Box::new(explained))));
+        }
+        let Some(finding) = trail::finding(&self.client, id).await? else { return Ok(None) };
+        let ends = trail::ends(&self.client, &finding).await?;
+        Ok(Some(Found::Case(Box::new(Story::new(finding, ends, &self.suppressions)))))
+    }
+
+    /// What would become of events that arrived `now`, in their order: each is judged after those before it of the
+    /// same subject, on top of what the subject left in ClickHouse.
+    pub(crate) async fn posted(
+        &self,
+        events: Vec<Posted>,
+        now: UnixMs,
+    ) -> Result<Vec<Explained>, ExplainError> {
+        let mut subjects: HashMap<(String, String), Vec<(usize, Uuid, NewRecord)>> = HashMap::new();
+        for (index, Posted { id, tenant, sub, record }) in events.into_iter().enumerate() {
+            subjects.entry((tenant, sub)).or_default().push((index, id, record));
+        }
+        let mut explained = Vec::new();
+        for ((tenant, sub), events) in subjects {
+            let history = self.history(&tenant, &sub, Moment { received_at: now, offset: u64::MAX }).await?;
+            let next = history.rows.iter().map(|row| row.offset + 1).max().unwrap_or(0);
+            let (indices, entries): (Vec<_>, Vec<_>) = (next..)
+                .zip(events)
+                .map(|(offset, (index, id, record))| (index, Entry::new(id, offset, now, record)))
+                .unzip();
+            explained.extend(indices.into_iter().zip(self.walk(history, entries).await?));
+        }
+        explained.sort_by_key(|(index, _)| *index);
+        Ok(explained.into_iter().map(|(_, explained)| explained).collect())
+    }
+
+    /// Without a subject there is nothing to rebuild.
+    async fn history(&self, tenant: &str, sub: &str, before: Moment) -> Result<History, ExplainError> {
+        if sub.is_empty() {
+            return Ok(History::default());
+        }
+        trail::history(&self.client, tenant, sub, before).await
+    }
+
+    /// Walks on a thread of its own: ten thousand rows are too long for one that carries I/O.
+    async fn walk(&self, history: History, entries: Vec<Entry>) -> Result<Vec<Explained>, ExplainError> {
+        let walk = Walk::new(self.bounds.clone(), (self.snapshots)(), PartitionId(0));
+        let door = self.door.clone();
+        tokio::task::spawn_blocking(move || {
+            let mut rebuild = Rebuild::over(walk, &history, &door);
+            entries.iter().map(|entry| rebuild.explain(entry)).collect()
+        })
+        .await?
+    }
+}
