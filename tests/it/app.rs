@@ -52,10 +52,10 @@ impl TestApp {
     }
 
     fn configure(&self, clickhouse: &str) {
-        let [admin, run, deliver] = free_addresses();
+        let [run, deliver] = free_addresses();
         let overlay = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/overlay-demo.csv");
         let text = format!(
-            "data_dir = {data:?}\napi = \"{api}\"\nadmin = \"{admin}\"\nrun_metrics = \"{run}\"\n\
+            "data_dir = {data:?}\napi = \"{api}\"\nrun_metrics = \"{run}\"\n\
              deliver_metrics = \"{deliver}\"\nlog = \"debug\"\n{config}\n[geo]\noverlay = {overlay:?}\n\
              [clickhouse]\n{clickhouse}\n",
             data = self.data,
