@@ -85,7 +85,7 @@ pub(crate) struct Rejected {
     pub(crate) reason: RejectReason,
     /// A JSON pointer to the field at fault, within the event; empty where it is the whole record.
     pub(crate) field: String,
-    /// The value with every token masked, cut at 32 KiB.
+    /// The value with every token and clear `jti` masked, cut at 32 KiB.
     pub(crate) masked: Vec<u8>,
 }
 
@@ -114,9 +114,9 @@ pub(crate) fn decode<'r>(record: &Record<'r>, bounds: &Bounds) -> Result<Decoded
     Ok(Decoded { event, flags, leaks, origin })
 }
 
-/// Masks every token in bytes of any kind (a dead letter's value or key) and cuts the result at 32 KiB.
+/// Masks every token and clear `jti` in bytes of any kind (a dead letter's value or key) and cuts the result at 32 KiB.
 pub(crate) fn mask_record(bytes: &[u8]) -> Vec<u8> {
-    mask::mask_bytes(bytes, MAX_RECORD_BYTES)
+    mask::mask_rejected(bytes, MAX_RECORD_BYTES)
 }
 
 /// Reason and JSON pointer.

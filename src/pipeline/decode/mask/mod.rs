@@ -4,6 +4,7 @@
 //! there could be a token at all; `find` tries every place where a header could begin; [`shape`] decides.
 
 mod encoded;
+mod jti;
 mod shape;
 
 use std::borrow::Cow;
@@ -95,6 +96,13 @@ pub(super) fn mask_bytes(bytes: &[u8], limit: usize) -> Vec<u8> {
         }
     }
     masked.extend_from_slice(head.get(done..).unwrap_or_default());
+    masked.truncate(limit);
+    masked
+}
+
+/// Masks what is no event as a dead letter shows it: every token, and the value of every member named `jti`.
+pub(super) fn mask_rejected(bytes: &[u8], limit: usize) -> Vec<u8> {
+    let mut masked = jti::mask(mask_bytes(bytes, limit));
     masked.truncate(limit);
     masked
 }

@@ -248,10 +248,13 @@ fn costly_text_costs_no_more_than_a_few_readings() {
     let escapes = "%25".repeat(10_000);
     let backslashes = "\\".repeat(32_000);
     let markers = "[masked:".repeat(4000);
-    for text in [nested, starts, blanks, strings, percents, escapes, backslashes, markers] {
+    let quotes = "\\\\\"".repeat(10_000);
+    let members = r#""jti""#.repeat(6000);
+    for text in [nested, starts, blanks, strings, percents, escapes, backslashes, markers, quotes, members] {
         let text = format!("{text}.a.b");
         let before = encoded::characters_read();
         assert_eq!(find(text.as_bytes(), text.len()).len(), 0);
+        assert_eq!(jti::mask(text.clone().into_bytes()), text.as_bytes());
         let read = encoded::characters_read() - before;
         assert!(read < 100 * text.len() as u64, "{read} characters read of {}: {}", text.len(), &text[..40]);
     }

@@ -106,3 +106,33 @@ fn a_clear_jti_goes_no_further() {
         assert!(!format!("{decoded:?}").contains("a-clear-jti"));
     });
 }
+
+#[test]
+fn a_dead_letter_shows_no_clear_jti() {
+    let case = |value: &str, expected: &str| {
+        let masked = with(&bare(value), |decoded| decoded.unwrap_err().masked);
+        assert_eq!(String::from_utf8(masked).unwrap(), expected);
+    };
+    case(r#"{"token":{"jti":"a-jti","sub":"a"}}"#, r#"{"token":{"jti":"[masked]","sub":"a"}}"#);
+    case(
+        r#"{"jti" : "a \\\" \" b","jti":"c\\","d":"e"}"#,
+        r#"{"jti" : "[masked]","jti":"[masked]\\","d":"e"}"#,
+    );
+    case(r#"{"\u006ati":"a-jti"}"#, r#"{"\u006ati":"[masked]"}"#);
+    case("{\"jti\":\n12345 ,\"a\":1}", "{\"jti\":\n\"[masked]\",\"a\":1}");
+    case(r#"{"jti":{"a":["}",{"b":"]"}]},"c":1}"#, r#"{"jti":"[masked]","c":1}"#);
+    case(
+        r#"{"jti":"","xjti":"a","jtix":"b","jti_ref":"c"}"#,
+        r#"{"jti":"","xjti":"a","jtix":"b","jti_ref":"c"}"#,
+    );
+    case(r#"{"a":"jti","b":"c"}"#, r#"{"a":"jti","b":"c"}"#);
+    // Broken off, in a string of JSON, in one within one, in a URL.
+    case(r#"{"token":{"jti":"a-j"#, r#"{"token":{"jti":"[masked]"#);
+    case(r#"{"token":{"jti":12"#, r#"{"token":{"jti":"[masked]""#);
+    case(r#"{"data":"{\"jti\":\n\"a\\\"-jti\",\"a\":1}"}"#, r#"{"data":"{\"jti\":\n\"[masked]\",\"a\":1}"}"#);
+    case(
+        r#"{"a":"{\"b\":\"{\\\"jti\\\":\\\"a-jti\\\"}\"}"}"#,
+        r#"{"a":"{\"b\":\"{\\\"jti\\\":\\\"[masked]\\\"}\"}"}"#,
+    );
+    case(r#"{"a":"%7B%22jti%22%3A%22a-jti%22%7D"}"#, r#"{"a":"%7B%22jti%22%3A%22[masked]%22%7D"}"#);
+}
