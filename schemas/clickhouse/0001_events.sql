@@ -80,7 +80,7 @@ CREATE TABLE IF NOT EXISTS events
     gateway_verdict   LowCardinality(String) COMMENT 'What the gateway found',
     verdict           LowCardinality(String) COMMENT 'What JWTrail says of the token',
     proof             LowCardinality(String) COMMENT 'What backs it: none, gateway_attested, ledger_jti_matched, ledger_matched',
-    flags             Array(LowCardinality(String)) COMMENT 'clock_skewed, masked, verdict_conflict, late, displaced',
+    flags             Array(LowCardinality(String)) COMMENT 'clock_skewed, masked, verdict_conflict, late, cut, displaced',
     extra             String COMMENT 'Members that version 1 does not know, as a JSON object' CODEC(ZSTD(1)),
     retention_days    UInt16 COMMENT 'Of the tenant, when the event was walked: never 0' CODEC(ZSTD(1)),
 

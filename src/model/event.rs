@@ -298,6 +298,8 @@ words! {
         VerdictConflict = "verdict_conflict",
         /// Older than stream time − 24 h: takes no part in rules with state.
         Late = "late",
+        /// A client's text was longer than may be, and its end is gone.
+        Cut = "cut",
         /// Walked here although another partition is its home (over two hops).
         Displaced = "displaced",
     }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::reader::{Fault, Reader};
 use super::record::to_record;
-use super::{MAX_RECORD_BYTES, RejectReason, envelope, leaks, read};
+use super::{MAX_RECORD_BYTES, Reading, RejectReason, envelope, leaks, read};
 use crate::log::NewRecord;
 use crate::model::{Event, Leak, TenantId, UnixMs, Zone};
 
@@ -101,7 +101,7 @@ pub(crate) fn admit(raw: &[u8], credential: &Credential, arrival: Arrival) -> Re
     let filled = fill::fill(&mut members, credential, arrival)?;
     let canonical = Value::Object(members).to_string();
     let refused = |(reason, field)| Refused::rejected(reason, field);
-    let (event, masks) = read(canonical.as_bytes()).map_err(refused)?;
+    let Reading { event, masks, .. } = read(canonical.as_bytes()).map_err(refused)?;
     let leaks = leaks(&event, masks);
     let event = event.into_owned();
     let record = to_record(&event);

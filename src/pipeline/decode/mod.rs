@@ -94,7 +94,7 @@ pub(crate) fn decode<'r>(record: &Record<'r>, bounds: &Bounds) -> Result<Decoded
     let value = record.value;
     let reject = |(reason, field)| Rejected { reason, field, masked: mask_record(value) };
     let beside = beside_value(record).map_err(reject)?;
-    let (mut event, masks) = read(value).map_err(reject)?;
+    let Reading { mut event, masks, cut } = read(value).map_err(reject)?;
     let origin = beside.forward.and_then(|header| forward::origin(header, value, &bounds.forward_key));
     let received = origin.as_ref().map_or(record.append_time, |origin| origin.append_time);
     (event.time, event.claimed_time) = time::clamp(event.time, received, bounds.max_event_age);
@@ -107,6 +107,9 @@ pub(crate) fn decode<'r>(record: &Record<'r>, bounds: &Bounds) -> Result<Decoded
     }
     if !leaks.is_empty() {
         flags.set(Flag::Masked);
+    }
+    if cut {
+        flags.set(Flag::Cut);
     }
     if event.kind == Kind::Accepted && event.gateway_verdict.is_some_and(GatewayVerdict::is_refusal) {
         flags.set(Flag::VerdictConflict);
@@ -122,8 +125,17 @@ pub(crate) fn mask_record(bytes: &[u8]) -> Vec<u8> {
 /// Reason and JSON pointer.
 type Refusal = (RejectReason, String);
 
-/// Reads a record's value: the event as the source claims it, and the tokens that were masked in it.
-fn read(value: &[u8]) -> Result<(Event<'_>, Vec<Mask>), Refusal> {
+/// What a record's value says.
+struct Reading<'r> {
+    /// As the source claims it.
+    event: Event<'r>,
+    /// The tokens that were masked in it.
+    masks: Vec<Mask>,
+    /// Whether a client's text was cut.
+    cut: bool,
+}
+
+fn read(value: &[u8]) -> Result<Reading<'_>, Refusal> {
     if value.len() > MAX_RECORD_BYTES {
         return Err((RejectReason::TooLarge, String::new()));
     }
@@ -131,9 +143,15 @@ fn read(value: &[u8]) -> Result<(Event<'_>, Vec<Mask>), Refusal> {
     let mut reader = Reader::new(text);
     let mut draft = Draft::default();
     let read = envelope::draft(&mut reader, text, &mut draft);
-    match read.and_then(|()| required::event(draft)) {
-        Ok(event) => Ok((event, reader.masks)),
-        Err(fault) => Err(name_fault(text, &reader, &fault)),
+    let event = match read.and_then(|()| required::event(draft)) {
+        Ok(event) => event,
+        Err(fault) => return Err(name_fault(text, &reader, &fault)),
+    };
+    let Reader { masks, cuts, .. } = reader;
+    let cut = !cuts.is_empty();
+    match cuts.into_iter().find(|field| owner(&event, field) != LeakOwner::Client) {
+        Some(field) => Err((RejectReason::TooLong, field)),
+        None => Ok(Reading { event, masks, cut }),
     }
 }
 
@@ -210,26 +228,31 @@ fn header_field(name: &str) -> String {
     format!("header:{}", mask::mask_text(name.into(), |_| ()))
 }
 
-/// Says who put each masked token where it stood (EVENT): a client's field and the claims of a token that nobody
-/// verified are the client's doing, the rest the gateway's.
+/// Says who put each masked token where it stood (EVENT).
 fn leaks(event: &Event<'_>, masks: Vec<Mask>) -> Vec<Leak> {
-    const OF_CLIENT: [&str; 5] =
-        ["/request/user_agent", "/request/route", "/request/host", "/request/method", "/request/id"];
-    let verified =
-        event.kind.mints() || event.gateway_verdict.is_some_and(GatewayVerdict::signature_verified);
-    let owner = |field: &str| match field {
-        _ if OF_CLIENT.contains(&field) || field.starts_with("/login/") => LeakOwner::Client,
-        _ if !field.starts_with("/token/") => LeakOwner::Gateway,
-        _ if verified => LeakOwner::Token,
-        _ => LeakOwner::Client,
-    };
     masks
         .into_iter()
         .map(|Mask { field, token_ref }| {
             let field = own_path(field);
-            Leak { owner: owner(&field), field, token_ref }
+            Leak { owner: owner(event, &field), field, token_ref }
         })
         .collect()
+}
+
+/// Whose doing the text of `field` is: a client's field and the claims of a token that nobody verified are the
+/// client's, the rest the gateway's.
+fn owner(event: &Event<'_>, field: &str) -> LeakOwner {
+    let of_client = |name: &str| schema::OF_CLIENT.iter().any(|(known, _)| *known == name);
+    let verified =
+        || event.kind.mints() || event.gateway_verdict.is_some_and(GatewayVerdict::signature_verified);
+    match field {
+        _ if field.strip_prefix("/request/").is_some_and(of_client) || field.starts_with("/login/") => {
+            LeakOwner::Client
+        }
+        _ if !field.starts_with("/token/") => LeakOwner::Gateway,
+        _ if verified() => LeakOwner::Token,
+        _ => LeakOwner::Client,
+    }
 }
 
 /// An unknown member of an inner object that was written again stands at the top under its path (`token/raw`): its

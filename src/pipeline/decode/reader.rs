@@ -80,6 +80,8 @@ pub(super) struct Reader<'r> {
     /// Whether any string without escapes could hold a token: asked once for the whole text.
     suspicious: bool,
     pub(super) masks: Vec<Mask>,
+    /// Pointers of the strings that [`Reader::text_or_cut`] cut.
+    pub(super) cuts: Vec<String>,
 }
 
 impl<'r> Reader<'r> {
@@ -93,6 +95,7 @@ impl<'r> Reader<'r> {
             limited: true,
             suspicious: mask::suspicious(text.as_bytes()),
             masks: Vec::new(),
+            cuts: Vec::new(),
         }
     }
 
@@ -237,31 +240,42 @@ impl<'r> Reader<'r> {
 
     /// A string of at most [`MAX_STRING_BYTES`], masked.
     pub(super) fn text(&mut self) -> Read<Text<'r>> {
-        self.text_up_to(MAX_STRING_BYTES)
+        let (text, too_long) = self.text_within(MAX_STRING_BYTES)?;
+        if too_long { fault(RejectReason::TooLong) } else { Ok(text) }
     }
 
-    /// A string of at most `limit` bytes, masked. The limit is that of the masked text: a token in place of a short
-    /// value is a leak to be told, not a record to be refused. What only its markers make too long is cut.
-    pub(super) fn text_up_to(&mut self, limit: usize) -> Read<Text<'r>> {
+    /// A string that a client may have written, masked, then cut at `limit` bytes. Whether it was the client's, and so
+    /// may be cut, the whole event says: [`Reader::cuts`] keeps its place until then.
+    pub(super) fn text_or_cut(&mut self, limit: usize) -> Read<Text<'r>> {
+        let (text, too_long) = self.text_within(limit)?;
+        if too_long {
+            self.cuts.push(self.pointer());
+        }
+        Ok(text)
+    }
+
+    /// The first `limit` bytes of a masked string, and whether it is too long. The limit is that of the masked text: a
+    /// token in place of a short value is a leak to be told, not a record to be refused. What only its markers make
+    /// longer is not too long.
+    fn text_within(&mut self, limit: usize) -> Read<(Text<'r>, bool)> {
         if self.value_start()? != b'"' {
             return fault(RejectReason::BadType);
         }
         let limit = if self.limited { limit } else { usize::MAX };
         let Raw { text: raw, escaped } = self.raw_string()?;
         if !escaped && !self.suspicious {
-            return if raw.len() <= limit { Ok(Cow::Borrowed(raw)) } else { fault(RejectReason::TooLong) };
+            let end = raw.floor_char_boundary(limit);
+            return Ok((Cow::Borrowed(&raw[..end]), end < raw.len()));
         }
         let text = if escaped { unescape(raw)? } else { Cow::Borrowed(raw) };
         let unmasked_bytes = text.len();
         let mut text = self.masked(text);
-        if text.len() > limit {
-            if unmasked_bytes > limit {
-                return fault(RejectReason::TooLong);
-            }
+        let is_longer = text.len() > limit;
+        if is_longer {
             let end = text.floor_char_boundary(limit);
             text.to_mut().truncate(end);
         }
-        Ok(text)
+        Ok((text, is_longer && unmasked_bytes > limit))
     }
 
     fn masked(&mut self, text: Text<'r>) -> Text<'r> {

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::RejectReason::{BadValue, DuplicateMember, TooLong, UnknownKind, UnknownVersion};
-use super::reader::{Fault, Read, Reader, insert_once};
+use super::reader::{Fault, MAX_STRING_BYTES, Read, Reader, insert_once};
 use super::time;
 use crate::model::{
     Actor, ClaimedToken, Confirmation, GatewayVerdict, Grant, Heartbeat, Kind, LedgerMark, Login,
@@ -17,7 +17,16 @@ use crate::token::is_ref;
 pub(super) const VERSION: u8 = 1;
 /// The members that are objects.
 pub(super) const OBJECTS: [&str; 6] = ["source", "token", "request", "login", "heartbeat", "ledger_mark"];
-pub(super) const MAX_USER_AGENT_BYTES: usize = 512;
+const MAX_USER_AGENT_BYTES: usize = 512;
+/// The members of `request` that a client writes, and the bytes of each that are kept. If length could keep an event
+/// out, every thief would be long-winded.
+pub(super) const OF_CLIENT: [(&str, usize); 5] = [
+    ("user_agent", MAX_USER_AGENT_BYTES),
+    ("route", MAX_STRING_BYTES),
+    ("host", MAX_STRING_BYTES),
+    ("method", MAX_STRING_BYTES),
+    ("id", MAX_STRING_BYTES),
+];
 
 /// An event of which nothing is known to be there yet.
 #[derive(Default)]
@@ -101,32 +110,32 @@ fn token<'r>(
         "ref" => once(&mut token.token_ref, reference(reader)?),
         "jti_ref" => once(&mut token.jti_ref, reference(reader)?),
         "outer_ref" => once(&mut token.outer_ref, reference(reader)?),
-        "iss" => once(&mut token.iss, reader.text()?),
-        "sub" => once(&mut token.sub, reader.text()?),
+        "iss" => once(&mut token.iss, claim(reader)?),
+        "sub" => once(&mut token.sub, claim(reader)?),
         "subject_kind" => once(&mut token.subject_kind, word(reader, SubjectKind::parse, BadValue)?),
-        "tenant_id" => once(&mut token.tenant_id, reader.text()?),
-        "aud" => once(&mut aud, texts(reader)?),
-        "client_id" => once(&mut token.client_id, reader.text()?),
-        "scope" => once(&mut scope, texts(reader)?),
+        "tenant_id" => once(&mut token.tenant_id, claim(reader)?),
+        "aud" => once(&mut aud, claims(reader)?),
+        "client_id" => once(&mut token.client_id, claim(reader)?),
+        "scope" => once(&mut scope, claims(reader)?),
         "iat" => once(&mut token.iat, reader.integer()?),
         "nbf" => once(&mut token.nbf, reader.integer()?),
         "exp" => once(&mut token.exp, reader.integer()?),
-        "alg" => once(&mut token.alg, reader.text()?),
-        "kid" => once(&mut token.kid, reader.text()?),
-        "typ" => once(&mut token.typ, reader.text()?),
-        "sid" => once(&mut token.sid, reader.text()?),
+        "alg" => once(&mut token.alg, claim(reader)?),
+        "kid" => once(&mut token.kid, claim(reader)?),
+        "typ" => once(&mut token.typ, claim(reader)?),
+        "sid" => once(&mut token.sid, claim(reader)?),
         "auth_time" => once(&mut token.auth_time, reader.integer()?),
-        "acr" => once(&mut token.acr, reader.text()?),
-        "amr" => once(&mut amr, texts(reader)?),
-        "family" => once(&mut token.family, reader.text()?),
+        "acr" => once(&mut token.acr, claim(reader)?),
+        "amr" => once(&mut amr, claims(reader)?),
+        "family" => once(&mut token.family, claim(reader)?),
         "generation" => once(&mut token.generation, reader.integer()?),
         "act" => once(&mut act, actors(reader, extra)?),
         "parent_ref" => once(&mut token.parent_ref, reference(reader)?),
         "origin_ref" => once(&mut token.origin_ref, reference(reader)?),
-        "txn" => once(&mut token.txn, reader.text()?),
+        "txn" => once(&mut token.txn, claim(reader)?),
         "cnf" => once(&mut token.cnf, confirmation(reader, extra)?),
         // Never published in the clear: it is read, so that it is well formed, and goes no further.
-        "jti" => once(&mut jti, reader.text()?),
+        "jti" => once(&mut jti, claim(reader)?),
         _ => nested_unknown(reader, name, extra),
     })?;
     token.aud = aud.unwrap_or_default();
@@ -141,9 +150,9 @@ fn actors<'r>(reader: &mut Reader<'r>, extra: &mut Map<String, Value>) -> Read<V
     reader.list(|reader| {
         let (mut sub, mut iss, mut client_id) = (None, None, None);
         reader.object(|reader, name| match name.as_ref() {
-            "sub" => once(&mut sub, reader.text()?),
-            "iss" => once(&mut iss, reader.text()?),
-            "client_id" => once(&mut client_id, reader.text()?),
+            "sub" => once(&mut sub, claim(reader)?),
+            "iss" => once(&mut iss, claim(reader)?),
+            "client_id" => once(&mut client_id, claim(reader)?),
             _ => nested_unknown(reader, name, extra),
         })?;
         actors.push(Actor { sub: required(sub, "/sub")?, iss, client_id });
@@ -155,8 +164,8 @@ fn actors<'r>(reader: &mut Reader<'r>, extra: &mut Map<String, Value>) -> Read<V
 fn confirmation<'r>(reader: &mut Reader<'r>, extra: &mut Map<String, Value>) -> Read<Confirmation<'r>> {
     let mut cnf = Confirmation::default();
     reader.object(|reader, name| match name.as_ref() {
-        "jkt" => once(&mut cnf.jkt, reader.text()?),
-        "x5t#S256" => once(&mut cnf.x5t_s256, reader.text()?),
+        "jkt" => once(&mut cnf.jkt, claim(reader)?),
+        "x5t#S256" => once(&mut cnf.x5t_s256, claim(reader)?),
         _ => nested_unknown(reader, name, extra),
     })?;
     Ok(cnf)
@@ -168,14 +177,14 @@ fn request<'r>(
     extra: &mut Map<String, Value>,
 ) -> Read<()> {
     reader.object(|reader, name| match name.as_ref() {
-        "id" => once(&mut request.id, reader.text()?),
+        "id" => once(&mut request.id, claim(reader)?),
         "ip" => once(&mut request.ip, address(reader)?),
         "peer_ip" => once(&mut request.peer_ip, address(reader)?),
-        "user_agent" => once(&mut request.user_agent, reader.text_up_to(MAX_USER_AGENT_BYTES)?),
+        "user_agent" => once(&mut request.user_agent, reader.text_or_cut(MAX_USER_AGENT_BYTES)?),
         "ja4" => once(&mut request.ja4, reader.text()?),
-        "method" => once(&mut request.method, reader.text()?),
-        "host" => once(&mut request.host, reader.text()?),
-        "route" => once(&mut request.route, reader.text()?),
+        "method" => once(&mut request.method, claim(reader)?),
+        "host" => once(&mut request.host, claim(reader)?),
+        "route" => once(&mut request.route, claim(reader)?),
         "status" => once(&mut request.status, status(reader)?),
         "duration_ms" => once(&mut request.duration_ms, reader.integer()?),
         "response_bytes" => once(&mut request.response_bytes, reader.integer()?),
@@ -186,9 +195,9 @@ fn request<'r>(
 
 fn login<'r>(reader: &mut Reader<'r>, login: &mut Login<'r>, extra: &mut Map<String, Value>) -> Read<()> {
     reader.object(|reader, name| match name.as_ref() {
-        "username" => once(&mut login.username, reader.text()?),
-        "client_id" => once(&mut login.client_id, reader.text()?),
-        "reason" => once(&mut login.reason, reader.text()?),
+        "username" => once(&mut login.username, claim(reader)?),
+        "client_id" => once(&mut login.client_id, claim(reader)?),
+        "reason" => once(&mut login.reason, claim(reader)?),
         _ => nested_unknown(reader, name, extra),
     })
 }
@@ -311,11 +320,16 @@ fn status(reader: &mut Reader<'_>) -> Read<u16> {
     if (100..=999).contains(&status) { Ok(status) } else { Err(Fault::new(BadValue)) }
 }
 
-fn texts<'r>(reader: &mut Reader<'r>) -> Read<Vec<Text<'r>>> {
-    let mut texts = Vec::new();
+/// What a client may have written, as it stands or cut: a request's texts, claims, a login's names.
+fn claim<'r>(reader: &mut Reader<'r>) -> Read<Text<'r>> {
+    reader.text_or_cut(MAX_STRING_BYTES)
+}
+
+fn claims<'r>(reader: &mut Reader<'r>) -> Read<Vec<Text<'r>>> {
+    let mut claims = Vec::new();
     reader.list(|reader| {
-        texts.push(reader.text()?);
+        claims.push(claim(reader)?);
         Ok(())
     })?;
-    Ok(texts)
+    Ok(claims)
 }

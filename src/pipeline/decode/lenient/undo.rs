@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::super::RejectReason::{BadValue, MissingField, TooLong};
 use super::super::reader::MAX_STRING_BYTES;
-use super::super::schema::MAX_USER_AGENT_BYTES;
+use super::super::schema::OF_CLIENT;
 use super::super::time;
 use super::Refused;
 use crate::model::UnixMs;
@@ -115,15 +115,8 @@ fn request_of(request: &mut Members) {
     {
         route.truncate(end);
     }
-    // A client decides how long these are. If length could keep an event out, every thief would be long-winded.
-    let of_client = [
-        ("user_agent", MAX_USER_AGENT_BYTES),
-        ("route", MAX_STRING_BYTES),
-        ("host", MAX_STRING_BYTES),
-        ("method", MAX_STRING_BYTES),
-        ("id", MAX_STRING_BYTES),
-    ];
-    for (name, limit) in of_client {
+    // Strict reading would cut these too, but may find the whole too large first.
+    for (name, limit) in OF_CLIENT {
         if let Some(Value::String(text)) = request.get_mut(name) {
             text.truncate(text.floor_char_boundary(limit));
         }

@@ -86,6 +86,23 @@ fn the_length_of_tokens_keeps_no_event_out() {
     }
 }
 
+/// Masked, then cut: no part of a token is left where the cut goes through it, and one behind the cut is told of.
+#[test]
+fn what_is_cut_is_masked_first() {
+    let (token, token_ref) = jws(ES256);
+    for before in [500, 600] {
+        let agent = format!("{} {token}", "x".repeat(before));
+        with(&bare(example_with("/request/user_agent", agent.clone().into())), |decoded| {
+            let decoded = decoded.unwrap();
+            let flags: Vec<_> = decoded.flags.iter().map(Flag::as_str).collect();
+            assert_eq!(flags, ["masked", "cut"]);
+            assert_eq!(decoded.leaks[0].token_ref, token_ref);
+            let expected = agent.replace(&token, &format!("[masked:{token_ref}]"));
+            assert_eq!(decoded.event.request.unwrap().user_agent.unwrap(), expected[..512]);
+        });
+    }
+}
+
 #[test]
 fn what_is_rejected_is_masked_in_value_and_pointer() {
     let (token, token_ref) = jws(ES256);

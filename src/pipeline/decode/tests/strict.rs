@@ -47,12 +47,42 @@ fn each_fault_has_its_reason_and_its_place() {
     check(r#"{"a":nul}"#, "not_json /a");
     check(format!("{}{}", "x".repeat(32 * 1024), "x"), "too_large");
     check(format!(r#"{{"a":{}1{}}}"#, "[".repeat(8), "]".repeat(8)), "too_deep /a/0/0/0/0/0/0/0");
-    check(example_with("/request/route", json!("x".repeat(2049))), "too_long /request/route");
-    check(example_with("/request/user_agent", json!("é".repeat(257))), "too_long /request/user_agent");
+    check(example_with("/request/ja4", json!("x".repeat(2049))), "too_long /request/ja4");
+    check(example_with("/token/kid", json!("x".repeat(2049))), "too_long /token/kid");
+    check(example_with("/token/aud", json!(["a", "x".repeat(2049)])), "too_long /token/aud/1");
     check(example_with("/colour", json!("x".repeat(2049))), "too_long /colour");
     check(example_with("/token/aud", json!(vec!["a"; 65])), "too_many /token/aud");
     check(example_with("/colours", json!(vec![1; 65])), "too_many /colours");
     check(example_with("/token/sub", json!(7)), "bad_type /token/sub");
+}
+
+/// A client decides how long its texts are, and must not keep its event out by it.
+#[test]
+fn what_a_client_wrote_too_long_is_cut_and_flagged() {
+    for (name, kept) in [("user_agent", 512), ("route", 2048), ("host", 2048), ("method", 2048), ("id", 2048)]
+    {
+        let pointer = format!("/request/{name}");
+        let cut_to = |text: String| {
+            let value = example_with(&pointer, json!(text));
+            check(value.clone(), "event cut");
+            with(&bare(value), |outcome| {
+                let event = serde_json::to_value(&outcome.unwrap().event).unwrap();
+                event.pointer(&pointer).unwrap().as_str().unwrap().to_owned()
+            })
+        };
+        assert_eq!(cut_to("x".repeat(kept + 1)), "x".repeat(kept));
+        assert_eq!(cut_to("\u{1}".repeat(kept + 1)), "\u{1}".repeat(kept), "escaped");
+        assert_eq!(cut_to(format!("x{}", "é".repeat(kept))), format!("x{}", "é".repeat(kept / 2 - 1)));
+        check(example_with(&pointer, json!("x".repeat(kept))), "event");
+    }
+    let mut forged = example();
+    set(&mut forged, "/kind", json!("rejected"));
+    set(&mut forged, "/gateway_verdict", json!("bad_signature"));
+    set(&mut forged, "/token/kid", json!("x".repeat(2049)));
+    set(&mut forged, "/token/acr", json!("x".repeat(2049)));
+    check(forged.to_string(), "event cut");
+    set(&mut forged, "/gateway_verdict", json!("expired"));
+    check(forged.to_string(), "too_long /token/acr");
 }
 
 #[test]
