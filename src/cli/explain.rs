@@ -16,7 +16,7 @@ use crate::config::MissingCredentials;
 #[derive(Debug, Args)]
 pub(super) struct Explain {
     /// The id of an event (the door answers with it) or of a case (an alert's finding_id)
-    #[arg(value_name = "EVENT_ID|CASE_ID")]
+    #[arg(value_name = "EVENT_ID|CASE_ID", value_parser = id)]
     id: Uuid,
     /// One JSON document in place of text
     #[arg(long)]
@@ -55,4 +55,10 @@ impl Explain {
         }
         Ok(())
     }
+}
+
+fn id(text: &str) -> Result<Uuid, &'static str> {
+    // The door names an event by a UUID whatever its gateway called it.
+    Uuid::try_parse(text)
+        .map_err(|_| "an id is a UUID: one of `ids` in the door's answer, or an alert's `finding_id`")
 }

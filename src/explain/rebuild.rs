@@ -52,7 +52,7 @@ pub(super) struct Rebuild {
 impl Rebuild {
     /// Walks the history, the oldest first.
     pub(super) fn over(walk: Walk, history: &History, door: &hmac::Key) -> Self {
-        let state = State::new(history.rows.len(), history.cut);
+        let state = State::new(history);
         let mut rebuild = Self { walk, state, known: HashMap::new(), batch: Batch::default() };
         for row in &history.rows {
             if rebuild.step(&Entry::of_row(row, door), |_| ()).is_err() {

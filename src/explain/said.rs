@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::STATE_HOURS;
 use super::row::EventRow;
+use super::trail::History;
 use crate::model::{
     Case, CaseState, Confidence, Finding, FindingId, Flag, Location, NetworkKind, NotAlerted, Proof, RuleId,
     Severity, Step, UnixMs, Verdict,
@@ -108,6 +109,7 @@ pub(super) struct Touched {
     pub(super) lowered_by: Vec<String>,
     pub(super) title: String,
     pub(super) summary: String,
+    /// In the rebuilt state: other subjects' matches are not in it.
     pub(super) event_count: u64,
     pub(super) is_alert: bool,
     pub(super) not_alerted: Option<NotAlerted>,
@@ -130,6 +132,8 @@ pub(super) struct Stored {
 /// What the state was rebuilt from.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct State {
+    #[serde(skip)]
+    of_subject: bool,
     hours: u64,
     rows: usize,
     /// There were more rows; only the newest were walked.
@@ -141,14 +145,19 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) const fn new(rows: usize, cut: bool) -> Self {
-        Self { hours: STATE_HOURS, rows, cut, unreadable: 0, posted_before: 0 }
+    pub(super) const fn new(history: &History) -> Self {
+        let History { of_subject, rows, cut } = history;
+        let (rows, cut) = (rows.len(), *cut);
+        Self { of_subject: *of_subject, hours: STATE_HOURS, rows, cut, unreadable: 0, posted_before: 0 }
     }
 
     fn note(&self) -> String {
-        let Self { hours, rows, cut, unreadable, posted_before } = self;
-        let mut note =
-            format!("state was rebuilt from the last {hours} h of the subject, {}", counted(*rows, "row"));
+        let Self { of_subject, hours, rows, cut, unreadable, posted_before } = self;
+        let mut note = if *of_subject {
+            format!("state was rebuilt from the last {hours} h of the subject, {}", counted(*rows, "row"))
+        } else {
+            "the event names no subject whose state could be rebuilt".to_owned()
+        };
         if *posted_before > 0 {
             note.push_str(&format!(", and {} of this body before it", counted(*posted_before, "event")));
         }

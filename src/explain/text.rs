@@ -74,7 +74,8 @@ impl fmt::Display for Story {
         let severity = case.severity.as_str().to_uppercase();
         let whom = if case.sub.is_empty() { &case.gateway } else { &case.sub };
         page.line(&format!("case {}  {severity}  {}  {}/{whom}", case.finding_id, case.rule, case.tenant))?;
-        page.line(&format!("  what     {}: {}", case.title, case.summary))?;
+        page.line(&format!("  {}", case.title))?;
+        page.line(&format!("  what     {}", case.summary))?;
         for (label, end) in [("from", case.evidence.get("from")), ("to  ", case.evidence.get("to"))] {
             if let Some(end) = end {
                 page.line(&format!("  {label}     {}", end_line(end)))?;
@@ -115,7 +116,7 @@ impl Page<'_, '_> {
     fn touched(&mut self, case: &Touched) -> fmt::Result {
         let Touched { finding_id, rule, severity, confidence, told, .. } = case;
         self.line(&format!("case {finding_id}  {rule}, severity {severity}, confidence {confidence}"))?;
-        self.line(&format!("  what     {}: {}", case.title, case.summary))?;
+        self.line(&format!("  what     {}", case.summary))?;
         if !case.lowered_by.is_empty() {
             self.line(&format!("  lowered  by {}", case.lowered_by.join(", ")))?;
         }

@@ -20,6 +20,8 @@ const CASE_SPAN: Duration = Duration::from_secs(48 * 3_600);
 /// What a subject left, the oldest first.
 #[derive(Debug, Default)]
 pub(super) struct History {
+    /// Whether there is a subject that could have left anything.
+    pub(super) of_subject: bool,
     pub(super) rows: Vec<EventRow>,
     /// There were more than a rebuild walks.
     pub(super) cut: bool,
@@ -62,7 +64,7 @@ pub(super) async fn history(
     let cut = rows.len() > MAX_ROWS;
     rows.truncate(MAX_ROWS);
     rows.reverse();
-    Ok(History { rows, cut })
+    Ok(History { of_subject: true, rows, cut })
 }
 
 /// The case of that id, folded over the partitions that feed it.
