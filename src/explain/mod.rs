@@ -12,6 +12,9 @@ mod said;
 mod story;
 mod text;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -33,6 +36,9 @@ pub(crate) use story::Story;
 
 /// How far back state reaches: no rule remembers for longer (PROMISE 3).
 const STATE_HOURS: u64 = 50;
+
+/// Rows that a rebuild walks at most, the newest: some ten megabytes, and well under a second of walking.
+const MAX_ROWS: usize = 10_000;
 
 /// Why nothing can be explained. None of it is the event's fault.
 #[derive(Debug, thiserror::Error)]
@@ -150,7 +156,7 @@ impl Explainer {
         if sub.is_empty() {
             return Ok(History::default());
         }
-        trail::history(&self.client, tenant, sub, before).await
+        trail::history(&self.client, tenant, sub, before, MAX_ROWS).await
     }
 
     /// Walks on a thread of its own: ten thousand rows are too long for one that carries I/O.

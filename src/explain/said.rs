@@ -135,44 +135,50 @@ pub(super) struct State {
     #[serde(skip)]
     of_subject: bool,
     hours: u64,
-    rows: usize,
+    rows: u64,
     /// There were more rows; only the newest were walked.
     cut: bool,
     /// Rows that this version cannot read as events.
-    pub(super) unreadable: usize,
+    pub(super) unreadable: u64,
     /// Events of the same body and subject that were walked before.
-    pub(super) posted_before: usize,
+    pub(super) posted_before: u64,
 }
 
 impl State {
     pub(super) const fn new(history: &History) -> Self {
         let History { of_subject, rows, cut } = history;
-        let (rows, cut) = (rows.len(), *cut);
+        let (rows, cut) = (rows.len() as u64, *cut);
         Self { of_subject: *of_subject, hours: STATE_HOURS, rows, cut, unreadable: 0, posted_before: 0 }
     }
 
     fn note(&self) -> String {
         let Self { of_subject, hours, rows, cut, unreadable, posted_before } = self;
         let mut note = if *of_subject {
-            format!("state was rebuilt from the last {hours} h of the subject, {}", counted(*rows, "row"))
+            format!(
+                "state was rebuilt from the last {hours} h of the subject, {}",
+                counted(*rows, "row", "rows")
+            )
         } else {
             "the event names no subject whose state could be rebuilt".to_owned()
         };
         if *posted_before > 0 {
-            note.push_str(&format!(", and {} of this body before it", counted(*posted_before, "event")));
+            note.push_str(&format!(
+                ", and {} of this body before it",
+                counted(*posted_before, "event", "events")
+            ));
         }
         if *cut {
             note.push_str("; it left more, only the newest were walked");
         }
         if *unreadable > 0 {
-            note.push_str(&format!("; {} could not be read as events", counted(*unreadable, "row")));
+            note.push_str(&format!("; {} could not be read as events", counted(*unreadable, "row", "rows")));
         }
         note
     }
 }
 
-fn counted(count: usize, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+pub(super) fn counted(count: u64, one: &str, more: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { more })
 }
 
 impl Explained {

@@ -6,7 +6,7 @@ use std::fmt;
 use serde_json::Value;
 
 use super::Found;
-use super::said::{Explained, Network, Place, Ruled, Touched};
+use super::said::{Explained, Network, Place, Ruled, Touched, counted};
 use super::story::Story;
 use crate::pipeline::alert::{clean, end_line};
 
@@ -62,6 +62,9 @@ impl fmt::Display for Explained {
         for difference in &self.differs {
             page.line(&format!("differs  {difference}"))?;
         }
+        if !self.differs.is_empty() {
+            page.line("         the walk had other geo files or another configuration (the demo's: --demo)")?;
+        }
         page.line(&format!("note  {}", self.note))?;
         page.json("as decoded", &self.event)
     }
@@ -88,8 +91,11 @@ impl fmt::Display for Story {
         let until = self.suppressed_until.map_or_else(String::new, |until| format!(", until {until}"));
         page.line(&format!("  told     {}{until}", self.told))?;
         page.line(&format!(
-            "  when     {} to {}, {}, matched {} times",
-            case.first_time, case.last_time, case.state, case.event_count
+            "  when     {} to {}, {}, {}",
+            case.first_time,
+            case.last_time,
+            case.state,
+            counted(case.event_count, "match", "matches")
         ))?;
         page.line(&format!("  revoke   {}", self.help.would_revoke))?;
         page.line(&format!("  runbook  {}", self.help.runbook_url))?;
@@ -148,5 +154,8 @@ fn place(place: Option<&Place>) -> String {
 
 fn network(network: &Network) -> String {
     let label = network.label.as_ref().map_or_else(String::new, |label| format!(", {label}"));
-    format!("AS{} {} ({}{label})", network.asn, network.as_org, network.kind)
+    match network.asn {
+        0 => format!("no known AS ({}{label})", network.kind),
+        asn => format!("AS{asn} {} ({}{label})", network.as_org, network.kind),
+    }
 }

@@ -11,9 +11,6 @@ use super::{ExplainError, STATE_HOURS};
 use crate::clickhouse::{ClickHouseError, Client};
 use crate::model::{Finding, UnixMs};
 
-/// Rows that a rebuild walks at most, the newest: some ten megabytes, and well under a second of walking.
-const MAX_ROWS: usize = 10_000;
-
 /// How far back a case of an event may have ended: two windows of a day.
 const CASE_SPAN: Duration = Duration::from_secs(48 * 3_600);
 
@@ -42,27 +39,28 @@ pub(super) async fn event(client: &Client, id: Uuid) -> Result<Option<EventRow>,
     Ok(rows(client.query(&sql).bind(id.to_string())).await?.pop())
 }
 
-/// What the subject left in the [`STATE_HOURS`] before a moment.
+/// What the subject left in the [`STATE_HOURS`] before a moment: the newest `max_rows` of it.
 pub(super) async fn history(
     client: &Client,
     tenant: &str,
     sub: &str,
     before: Moment,
+    max_rows: usize,
 ) -> Result<History, ExplainError> {
     let sql = format!(
         "SELECT {COLUMNS} FROM events WHERE tenant = ? AND sub = ? \
          AND received_at BETWEEN fromUnixTimestamp64Milli(?) AND fromUnixTimestamp64Milli(?) \
          AND (received_at < fromUnixTimestamp64Milli(?) OR `offset` < ?) \
          ORDER BY received_at DESC, `offset` DESC LIMIT {}",
-        MAX_ROWS + 1
+        max_rows + 1
     );
     let until = before.received_at;
     let since = until - Duration::from_secs(STATE_HOURS * 3_600);
     let query = client.query(&sql).bind(tenant).bind(sub);
     let query = query.bind(since.get()).bind(until.get()).bind(until.get()).bind(before.offset);
     let mut rows: Vec<EventRow> = rows(query).await?;
-    let cut = rows.len() > MAX_ROWS;
-    rows.truncate(MAX_ROWS);
+    let cut = rows.len() > max_rows;
+    rows.truncate(max_rows);
     rows.reverse();
     Ok(History { of_subject: true, rows, cut })
 }
@@ -109,7 +107,11 @@ fn to_finding(mut row: Value) -> Result<Finding, ExplainError> {
             row[column] = Value::Null;
         }
     }
-    Ok(serde_json::from_value(row)?)
+    let mut finding: Finding = serde_json::from_value(row)?;
+    for ip in &mut finding.case.ips {
+        *ip = ip.to_canonical();
+    }
+    Ok(finding)
 }
 
 /// The answer as JSON, a row a line.

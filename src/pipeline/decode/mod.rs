@@ -269,4 +269,4 @@ fn own_path(field: String) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -4,7 +4,7 @@ mod door;
 mod examples;
 mod forwarding;
 mod masking;
-mod properties;
+pub(crate) mod properties;
 mod strict;
 
 use std::time::Duration;

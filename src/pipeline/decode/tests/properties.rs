@@ -55,7 +55,7 @@ fn pointer() -> impl Strategy<Value = String> {
 }
 
 /// The example with some members made otherwise.
-fn event() -> impl Strategy<Value = Value> {
+pub(crate) fn event() -> impl Strategy<Value = Value> {
     prop::collection::vec((pointer(), value()), 0..4).prop_map(|changes| {
         let mut event = example();
         for (pointer, value) in changes {
