@@ -1,12 +1,9 @@
 //! What a token looks like: a base64url segment that decodes to a JSON object with `alg` or `enc`, then dots.
 //!
-//! The header is decoded and parsed character by character, so that a place which only looks like one costs no more
-//! than the few characters after which it stops being JSON.
-
-use std::fmt;
-use std::io;
-
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+//! Some gateway's parser takes what a strict one refuses: numbers without bounds (`1e999`), half a surrogate pair, a byte
+//! order mark, `NaN`, a comma too many. So of the header only what every parser agrees on is read: where strings and
+//! brackets begin and end, and which names the outermost object has. It is decoded character by character, so that a
+//! place which only looks like a header costs no more than the few characters after which it cannot be one.
 
 use super::encoded::read;
 use crate::token::{is_base64url, sha256_base64url};
@@ -14,6 +11,8 @@ use crate::token::{is_base64url, sha256_base64url};
 /// Headers nest a key in a member (`jwk`, `epk`) and no deeper; beyond this a place is given up, which keeps the work
 /// linear for text made of opening braces.
 const MAX_HEADER_DEPTH: u8 = 16;
+
+const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
 
 /// White space before a header's brace that is read as its own. A longer run would make many places costly; what stands
 /// before its last part is white space in base64url and no token.
@@ -34,9 +33,10 @@ enum Form {
     Jwe,
 }
 
-/// Whether a token may begin with this byte: the first character of base64url of `{`, of white space, or an escape.
+/// Whether a token may begin with this byte: the first character of base64url of `{`, of white space, of a byte order
+/// mark, or an escape.
 pub(super) const fn may_begin(byte: u8) -> bool {
-    matches!(byte, b'e' | b'I' | b'C' | b'D' | b'%' | b'\\')
+    matches!(byte, b'e' | b'I' | b'C' | b'D' | b'7' | b'%' | b'\\')
 }
 
 /// The token that begins exactly at `start`.
@@ -78,13 +78,15 @@ pub(super) fn token_at(text: &[u8], start: usize) -> Option<Token> {
 
 /// Whether two characters of base64url may begin a JSON object: `{` and a quote, or white space, in either order.
 ///
-/// `{"` and `{ ` give `ey`, `{` and a line break or tab `ew`; white space before the brace gives the others.
+/// `{"` and `{ ` give `ey`, `{` and a line break or tab `ew`; white space before the brace gives the others, a byte
+/// order mark `77`.
 const fn begins_object(first: u8, second: u8) -> bool {
     match first {
         b'e' => matches!(second, b'y' | b'w'),
         b'I' => matches!(second, b'A' | b'C' | b'H'),
         b'C' => matches!(second, b'Q' | b'S' | b'X' | b'g' | b'i' | b'n'),
         b'D' => matches!(second, b'Q' | b'S' | b'X'),
+        b'7' => second == b'7',
         _ => false,
     }
 }
@@ -96,10 +98,14 @@ const fn of_segment(byte: u8) -> bool {
 
 /// Reads the segment at `start` as a header; gives the place after it.
 fn header(text: &[u8], start: usize) -> Option<(Form, usize)> {
-    let mut segment = Segment { text, at: start, bits: 0, held: 0, blanks: 0 };
-    let mut json = serde_json::Deserializer::from_reader(&mut segment);
-    let names = json.deserialize_map(Header).ok()?;
-    json.end().ok()?;
+    let mut segment = Segment { text, at: start, bits: 0, held: 0 };
+    let names = segment.object()?;
+    while let Some(byte) = segment.next() {
+        // Where a length or a buffer's end is taken for the header's, zeros follow.
+        if !is_blank(byte) && byte != 0 {
+            return None;
+        }
+    }
     while let Some((_, after)) = read(text, segment.at).filter(|&(byte, _)| byte == b'=') {
         segment.at = after;
     }
@@ -111,6 +117,17 @@ fn header(text: &[u8], start: usize) -> Option<(Form, usize)> {
     Some((form, segment.at))
 }
 
+/// Which of the telling members a header has.
+#[derive(Default)]
+struct Names {
+    alg: bool,
+    enc: bool,
+}
+
+const fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+}
+
 /// Decodes base64url as it is read, up to the first character that is none.
 struct Segment<'t> {
     text: &'t [u8],
@@ -118,8 +135,6 @@ struct Segment<'t> {
     /// Bits read and not yet given out, the lowest `held` of them.
     bits: u32,
     held: u8,
-    /// White space seen, while there was nothing else.
-    blanks: u8,
 }
 
 impl Segment<'_> {
@@ -134,23 +149,89 @@ impl Segment<'_> {
         let byte = (self.bits >> self.held) & 0xff;
         u8::try_from(byte).ok()
     }
-}
 
-impl io::Read for &mut Segment<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let (Some(place), Some(byte)) = (buffer.first_mut(), self.next()) else { return Ok(0) };
-        if byte == b'{' {
-            self.blanks = MAX_LEADING_BLANKS;
-        } else if self.blanks < MAX_LEADING_BLANKS {
-            self.blanks += 1;
-            if self.blanks == MAX_LEADING_BLANKS {
-                return Ok(0);
+    /// Reads an object to its last brace.
+    fn object(&mut self) -> Option<Names> {
+        self.first_brace()?;
+        let mut names = Names::default();
+        let mut depth: u8 = 1;
+        // The string just read: a member's name, if a colon follows.
+        let mut string = None;
+        loop {
+            match self.next()? {
+                quote @ (b'"' | b'\'') => string = Some(self.string(quote)?),
+                b':' if depth == 1 => {
+                    let name = string.take();
+                    names.alg |= name == Some(*b"alg");
+                    names.enc |= name == Some(*b"enc");
+                }
+                b'{' | b'[' if depth > MAX_HEADER_DEPTH => return None,
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' if depth == 1 => return Some(names),
+                b'}' | b']' => depth -= 1,
+                blank if is_blank(blank) => {}
+                b'!'..=b'~' => string = None,
+                // Nothing that is no text stands outside of strings.
+                _ => return None,
             }
         }
-        *place = byte;
-        Ok(1)
+    }
+
+    /// Reads up to the header's brace: a byte order mark and white space may stand before it.
+    fn first_brace(&mut self) -> Option<()> {
+        let mut byte = self.next()?;
+        if byte == BYTE_ORDER_MARK[0] {
+            if self.next()? != BYTE_ORDER_MARK[1] || self.next()? != BYTE_ORDER_MARK[2] {
+                return None;
+            }
+            byte = self.next()?;
+        }
+        for _ in 0..MAX_LEADING_BLANKS {
+            match byte {
+                b'{' => return Some(()),
+                blank if is_blank(blank) => byte = self.next()?,
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    /// Reads a string to its closing quote. Gives what it says as far as a telling name needs it: other than three
+    /// characters, or any beyond ASCII, is [`NO_NAME`].
+    fn string(&mut self, quote: u8) -> Option<[u8; 3]> {
+        let mut name = NO_NAME;
+        let mut length = 0;
+        let mut push = |character: u32| {
+            if let Some(place) = name.get_mut(length) {
+                *place = u8::try_from(character).unwrap_or(0);
+            }
+            length += 1;
+        };
+        let mut byte = self.next()?;
+        loop {
+            if byte == quote {
+                break;
+            } else if byte != b'\\' {
+                push(u32::from(byte));
+                byte = self.next()?;
+            } else {
+                let escape = self.next()?;
+                byte = self.next()?;
+                let (mut code, mut digits) = (0, 0);
+                while let Some(digit) = char::from(byte).to_digit(16).filter(|_| escape == b'u' && digits < 4)
+                {
+                    (code, digits) = (code << 4 | digit, digits + 1);
+                    byte = self.next()?;
+                }
+                push(code);
+            }
+        }
+        Some(if length == name.len() { name } else { NO_NAME })
     }
 }
+
+/// What no telling name is.
+const NO_NAME: [u8; 3] = [0; 3];
 
 const fn sextet(character: u8) -> Option<u8> {
     match character {
@@ -160,87 +241,5 @@ const fn sextet(character: u8) -> Option<u8> {
         b'-' => Some(62),
         b'_' => Some(63),
         _ => None,
-    }
-}
-
-/// Which of the telling members a header has.
-#[derive(Default)]
-struct Names {
-    alg: bool,
-    enc: bool,
-}
-
-struct Header;
-
-impl<'de> Visitor<'de> for Header {
-    type Value = Names;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JOSE header")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Names, A::Error> {
-        let mut names = Names::default();
-        while let Some(name) = members.next_key::<String>()? {
-            names.alg |= name == "alg";
-            names.enc |= name == "enc";
-            members.next_value_seed(Shallow(MAX_HEADER_DEPTH))?;
-        }
-        Ok(names)
-    }
-}
-
-/// Any value that nests no deeper than this.
-struct Shallow(u8);
-
-impl Shallow {
-    fn inner<E: serde::de::Error>(&self) -> Result<Self, E> {
-        self.0.checked_sub(1).map(Self).ok_or_else(|| E::custom("too deep for a header"))
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Shallow {
-    type Value = ();
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Shallow {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        while members.next_key::<IgnoredAny>()?.is_some() {
-            members.next_value_seed(self.inner()?)?;
-        }
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
-        while elements.next_element_seed(self.inner()?)?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
     }
 }

@@ -31,7 +31,26 @@ const JWS_HEADERS: &[&str] = &[
     r#"{"jwk":{"kty":"EC","crv":"P-256","x":"","y":""},"alg":"ES256"}"#,
     r#"{"alg":"ES256","crit":["b64"],"b64":false}"#,
     r#"{"alg":"ES256","kid":"ключ-鍵"}"#,
+    // What strict parsers refuse and some other takes.
+    "\u{feff}{\"alg\":\"ES256\"}",
+    "\u{feff} \n{\"alg\":\"ES256\"}",
+    r#"{"alg":"ES256","exp":1e999}"#,
+    r#"{"x":-1e-999999,"y":[01,.5,+1,0x1F,NaN,-Infinity],"alg":"ES256"}"#,
+    r#"{"kid":"\ud800","alg":"ES256"}"#,
+    r#"{"kid":"\udc00\ud800\u","alg":"ES256"}"#,
+    r#"{"kid":"\u12\"","alg":"ES256"}"#,
+    r#"{"kid":"\x41\'\q","alg":"ES256"}"#,
+    r#"{"alg":"ES256",}"#,
+    r#"{,"alg":"ES256","crit":[,]}"#,
+    r#"{"alg":"ES256";"typ"="JWT"}"#,
+    r#"{'alg':'ES256','kid':'"'}"#,
+    "{\"kid\":\"\u{0}\n\t\",\"alg\":\"ES256\"}",
+    "{\"alg\":\"ES256\"}\0\0",
+    r#"{"\u0061\u006C\u0067":"ES256","alg":"none"}"#,
 ];
+
+/// A header that is no text: bytes that are no UTF-8 within a string.
+const NOT_UTF8: &[u8] = b"{\"kid\":\"\xff\xed\xa0\x80\",\"alg\":\"ES256\"}";
 
 const JWE_HEADERS: &[&str] = &[
     r#"{"alg":"dir","enc":"A256GCM"}"#,
@@ -55,6 +74,7 @@ pub(in super::super) fn tokens() -> Vec<(String, String)> {
     for header in JWS_HEADERS {
         tokens.push(of(format!("{}.{payload}", base64url(header)), SIGNATURE));
     }
+    tokens.push(of(format!("{}.{payload}", URL_SAFE_NO_PAD.encode(NOT_UTF8)), SIGNATURE));
     let header = base64url(JWS_HEADERS[1]);
     tokens.push(of(format!("{header}."), SIGNATURE));
     tokens.push(of(format!("{header}.{payload}"), ""));
@@ -221,6 +241,14 @@ fn what_only_looks_like_a_token_stays() {
         &format!("{}.{payload}.{SIGNATURE}", base64url(r#"{"x":{"alg":1}}"#)),
         &format!("{}.{payload}.{SIGNATURE}", base64url(r#"{"alg":"ES256""#)),
         &format!("{}.{payload}.{SIGNATURE}", base64url(r#"{"ALG":"ES256"}"#)),
+        &format!(
+            "{}.{payload}.{SIGNATURE}",
+            base64url(r#"{"typ":"alg","x":["alg","enc"],"algo":1,"lag":2}"#)
+        ),
+        &format!("{}.{payload}.{SIGNATURE}", base64url(r#"{"typ":"\"alg\":"}"#)),
+        &format!("{}.{payload}.{SIGNATURE}", base64url(r#"{"alg","typ":"JWT"}"#)),
+        &format!("{}.{payload}.{SIGNATURE}", base64url("{\u{1}\"alg\":\"ES256\"}")),
+        &format!("{}.{payload}.{SIGNATURE}", base64url("{é\"alg\":\"ES256\"}")),
         &format!("{header} .{payload}.{SIGNATURE}"),
         "[masked:short]",
     ] {
@@ -250,7 +278,12 @@ fn costly_text_costs_no_more_than_a_few_readings() {
     let markers = "[masked:".repeat(4000);
     let quotes = "\\\\\"".repeat(10_000);
     let members = r#""jti""#.repeat(6000);
-    for text in [nested, starts, blanks, strings, percents, escapes, backslashes, markers, quotes, members] {
+    let marks = base64url(&"\u{feff}{".repeat(6000));
+    let flat = base64url(&r#"{'":'{"':"{"#.repeat(2000));
+    let open = base64url(&r#"{"a\\"#.repeat(5000));
+    let headers = base64url(&r#"{"alg":0}x"#.repeat(2400));
+    let encoded = [nested, starts, blanks, strings, marks, flat, open, headers];
+    for text in encoded.into_iter().chain([percents, escapes, backslashes, markers, quotes, members]) {
         let text = format!("{text}.a.b");
         let before = encoded::characters_read();
         assert_eq!(find(text.as_bytes(), text.len()).len(), 0);
