@@ -84,8 +84,8 @@ impl Scores {
         Self { benign_events, by_rule }
     }
 
-    /// One rule's score.
-    pub(crate) fn rule(&self, rule: RuleId) -> Score {
+    #[cfg(test)]
+    fn rule(&self, rule: RuleId) -> Score {
         self.by_rule.get(&rule).copied().unwrap_or_default()
     }
 }

@@ -18,11 +18,14 @@ pub(crate) enum Phase {
     Aborting,
 }
 
+/// A spawned task, by name.
+type Task = (String, JoinHandle<()>);
+
 /// Spawns every task and thread of the process, tells them when to stop, and waits for them.
 #[derive(Clone)]
 pub(crate) struct Lifecycle {
     phase: watch::Sender<Phase>,
-    tasks: Arc<Mutex<Vec<(String, JoinHandle<()>)>>>,
+    tasks: Arc<Mutex<Vec<Task>>>,
     grace: Duration,
 }
 

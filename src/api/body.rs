@@ -73,26 +73,19 @@ pub(super) fn events<'b>(headers: &HeaderMap, body: &'b str) -> Result<Vec<&'b R
         return Err(BodyError::Empty);
     }
     let found: Vec<&RawValue> = if !lines && body.trim_start().starts_with('[') {
-        serde_json::from_str(body).map_err(|error| not_json(&error, 0))?
+        serde_json::from_str(body).map_err(|error| not_json(&error))?
     } else {
         // Several values in a row are read as NDJSON whatever the type says: gateways often forget the header.
-        let mut stream = serde_json::Deserializer::from_str(body).into_iter::<&RawValue>();
-        let mut found = Vec::new();
-        while let Some(event) = stream.next() {
-            if found.len() == MAX_EVENTS {
-                return Err(BodyError::TooMany);
-            }
-            found.push(event.map_err(|error| not_json(&error, 0))?);
-        }
-        found
+        let values = serde_json::Deserializer::from_str(body).into_iter::<&RawValue>();
+        values.take(MAX_EVENTS + 1).collect::<Result<_, _>>().map_err(|error| not_json(&error))?
     };
     if found.len() > MAX_EVENTS { Err(BodyError::TooMany) } else { Ok(found) }
 }
 
-fn not_json(error: &serde_json::Error, lines_before: usize) -> BodyError {
+fn not_json(error: &serde_json::Error) -> BodyError {
     // serde_json's own text would repeat what stood there; that may be a token.
     let what = if error.is_eof() { "it ends too early" } else { "a syntax error" };
-    BodyError::NotJson { line: error.line() + lines_before, column: error.column(), what: what.to_owned() }
+    BodyError::NotJson { line: error.line(), column: error.column(), what: what.to_owned() }
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ pub(super) struct Asked {
 }
 
 /// The answer: what was taken is durable.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(super) struct Answer {
     accepted: usize,
     ids: Vec<Uuid>,
@@ -164,12 +164,6 @@ impl Door {
         tracing::warn!(code = error.code(), %error, "events at the door could not be appended");
         let detail = "the log does not take events right now; none of these was kept for certain, send them again with their ids";
         Problem::later(StatusCode::SERVICE_UNAVAILABLE, detail, LOG_RETRY_AFTER)
-    }
-}
-
-impl Default for Answer {
-    fn default() -> Self {
-        Self { accepted: 0, ids: Vec::new(), filled: Vec::new(), note: None, refused: Vec::new() }
     }
 }
 

@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::evaluate::{Found, Scores};
 use crate::model::{Alert, RuleId, UnixMs};
 use crate::pipeline::alert::text_block;
+use crate::pipeline::corridor::AlertListener;
 use crate::simulate::{DEMO_OVERLAY, Label, Plan, Simulator, demo_clients, demo_egress};
 use crate::telemetry::{ByOutcome, Outcome};
 
@@ -63,7 +64,7 @@ impl Demo {
     }
 
     /// What the corridor calls with each alert.
-    pub(super) fn on_alert(&self) -> Box<dyn Fn(&Alert) + Send + Sync> {
+    pub(super) fn on_alert(&self) -> AlertListener {
         let (shown, count) = (self.shown.clone(), Arc::clone(&self.count));
         Box::new(move |alert| {
             *count.lock().unwrap_or_else(PoisonError::into_inner) += 1;

@@ -13,18 +13,18 @@ use crate::clickhouse::Client;
 use crate::clock::{Clock, Random};
 use crate::config::{Config, Fsync, Secret};
 use crate::deliver::{self, Deliver};
-use crate::explain::{Explainer, SnapshotSource};
+use crate::explain::Explainer;
 use crate::keys;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::log::journal::{FsyncPolicy, Journal, JournalOptions};
 use crate::log::kafka::KafkaLog;
 use crate::log::{EventLog, Topic, TopicSpec};
-use crate::model::{Alert, LogId, PartitionId};
-use crate::pipeline::corridor::{self, Context, Gauges, Pace, Workers};
+use crate::model::{LogId, PartitionId};
+use crate::pipeline::corridor::{self, AlertListener, Context, Gauges, Pace, Workers};
 use crate::pipeline::settle::Adopt;
 use crate::pipeline::store::{Retention, Store};
-use crate::pipeline::{Snapshots, Walk, alert, decode, detect, enrich, verify};
-use crate::telemetry::{self, Metrics, Readiness};
+use crate::pipeline::{SnapshotSource, Snapshots, Walk, alert, decode, detect, enrich, verify};
+use crate::telemetry::{self, ByResult, Metrics, Readiness};
 
 /// Runs a future on a runtime of its own. Threads beyond the two that I/O needs would take from the walk.
 pub(super) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
@@ -106,13 +106,14 @@ impl Node {
             log,
             retention: Arc::new(Retention::new(&self.config)),
             workers: Workers::start(cores).context("starting the walk's threads")?,
-            snapshots: Box::new(move || snapshots()),
+            snapshots,
             bounds,
             adopt,
             pace: Pace::default(),
             metrics: self.metrics.clone(),
             readiness: self.readiness.clone(),
             on_alert,
+            clock: self.clock.clone(),
             gauges: Gauges::default(),
         };
         self.lifecycle.spawn("corridor", corridor::run(Arc::new(context), self.lifecycle.clone()));
@@ -176,7 +177,21 @@ impl Node {
         let fixed = Fixed::read(&self.config, self.config.ingest_key()?)?;
         let watch = enrich::AtlasWatch::open(self.config.geo.clone())?;
         let atlas = watch.published();
-        watch.spawn(&self.lifecycle);
+        let reloaded = self.metrics.geo_files_reloaded.clone();
+        watch.spawn(&self.lifecycle, move |look| {
+            let result = match look {
+                enrich::Reload::Unchanged | enrich::Reload::Changing => return,
+                enrich::Reload::Swapped(build) => {
+                    tracing::info!(geo.build = %build, "geo files reloaded");
+                    "swapped"
+                }
+                enrich::Reload::Broken(error) => {
+                    tracing::error!(error.code = error.code(), %error, "the new geo files are broken; the old ones stay in use");
+                    "kept"
+                }
+            };
+            reloaded.get_or_create(&ByResult { result }).inc();
+        });
         Ok(Arc::new(move || fixed.with(atlas.load_full())))
     }
 
@@ -196,7 +211,7 @@ pub(super) struct Pipeline {
     pub(super) client: Client,
     pub(super) snapshots: SnapshotSource,
     pub(super) adopt: Option<Adopt>,
-    pub(super) on_alert: Option<Box<dyn Fn(&Alert) + Send + Sync>>,
+    pub(super) on_alert: Option<AlertListener>,
 }
 
 /// The snapshots that do not change while we run.

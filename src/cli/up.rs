@@ -9,7 +9,7 @@ use super::demo::{self, Demo};
 use super::node::{Node, Pipeline, block_on};
 use super::run::adopt;
 use crate::clickhouse::Client;
-use crate::clickhouse::engine::{self, Engine, EngineOptions};
+use crate::clickhouse::engine::{self, Engine, EngineOptions, EngineState};
 use crate::config::{Config, Credentials, MissingCredentials};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::pipeline::settle::Adopt;
@@ -41,13 +41,17 @@ impl Up {
     }
 
     async fn serve(self, config: Config) -> anyhow::Result<()> {
-        let node = Node::start(config)?;
+        let mut node = Node::start(config)?;
         // The engine outlives what stores into it: it has a lifecycle of its own, which ends last.
         let foundation = Lifecycle::new(node.config.grace);
         let engine = match node.config.clickhouse.url {
             None => Some(start_engine(&node.config, &foundation).await?),
             Some(_) => None,
         };
+        if let Some(engine) = &engine {
+            node.config.clickhouse.listen = engine.listen();
+            tell_engine(engine, &node);
+        }
         let served = self.serve_on(&node).await;
         node.lifecycle.advance(Phase::Draining);
         let finished = node.finish().await;
@@ -102,6 +106,25 @@ async fn start_engine(config: &Config, lifecycle: &Lifecycle) -> anyhow::Result<
         },
     };
     Ok(Engine::start(options, lifecycle).await?)
+}
+
+/// Says in `/readyz` how the engine's process is.
+fn tell_engine(engine: &Engine, node: &Node) {
+    let (mut state, condition) = (engine.watch(), node.readiness.condition("clickhouse engine"));
+    let lifecycle = node.lifecycle.clone();
+    node.lifecycle.spawn("engine-readiness", async move {
+        loop {
+            match *state.borrow_and_update() {
+                EngineState::Up { .. } => condition.met(),
+                EngineState::Down => condition.unmet("its process died and is being started again"),
+                EngineState::Stopped => condition.unmet("stopped"),
+            }
+            tokio::select! {
+                changed = state.changed() => if changed.is_err() { return },
+                () = lifecycle.draining() => return,
+            }
+        }
+    });
 }
 
 /// Where everything is, and what to try.

@@ -16,7 +16,6 @@ mod text;
 mod tests;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use aws_lc_rs::hmac;
 use uuid::Uuid;
@@ -27,7 +26,7 @@ use crate::keys;
 use crate::log::NewRecord;
 use crate::model::{PartitionId, UnixMs};
 use crate::pipeline::decode::Bounds;
-use crate::pipeline::{Snapshots, Walk};
+use crate::pipeline::{SnapshotSource, Walk};
 use rebuild::{Entry, Rebuild};
 use trail::{History, Moment};
 
@@ -66,9 +65,6 @@ impl ExplainError {
         }
     }
 }
-
-/// Where the walk's snapshots come from: asked anew for each explanation.
-pub(crate) type SnapshotSource = Arc<dyn Fn() -> Snapshots + Send + Sync>;
 
 /// Explains events and cases with the configuration of now.
 pub(crate) struct Explainer {

@@ -77,6 +77,7 @@ impl Batch {
         self.position
     }
 
+    #[cfg(test)]
     pub(crate) const fn partition(&self) -> PartitionId {
         self.partition
     }
@@ -85,6 +86,7 @@ impl Batch {
         self.records.len()
     }
 
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.records.is_empty()
     }

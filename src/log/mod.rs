@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-pub(crate) use batch::{Batch, Headers, Record, RecordHeader};
+pub(crate) use batch::{Batch, Record};
 pub(crate) use origin::Origin;
 pub(crate) use topics::{Cleanup, Topic, TopicSpec, home_partition, murmur2};
 

@@ -27,6 +27,7 @@ pub(crate) struct Alert {
 
 impl Alert {
     /// Stable over repeats and retries: `FINDING_SEVERITY`.
+    #[cfg(test)]
     pub(crate) fn webhook_id(&self) -> String {
         format!("{}_{}", self.data.finding.case.finding_id, self.data.finding.case.severity)
     }

@@ -23,6 +23,9 @@ macro_rules! words {
             }
         }
 
+        // A set of words is whole, whether or not each of these is asked for already.
+        const _: (&[$name], fn(&str) -> Option<$name>) = ($name::ALL, $name::parse);
+
         impl std::fmt::Display for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.pad(self.as_str())

@@ -42,6 +42,9 @@ pub(crate) struct Snapshots {
     pub(crate) alert: Arc<alert::Policy>,
 }
 
+/// Gives the newest snapshots.
+pub(crate) type SnapshotSource = Arc<dyn Fn() -> Snapshots + Send + Sync>;
+
 /// One partition's walk through the rooms. It lives on whichever worker thread walks the partition's next batch.
 pub(crate) struct Walk {
     bounds: decode::Bounds,
@@ -110,6 +113,10 @@ impl Walk {
 }
 
 /// How a record leaves the walk.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every record is the large one: a box would be an allocation each"
+)]
 pub(crate) enum WayOut<'r> {
     /// It is an event, or control, with what was found about it.
     Alerted(alert::Alerted<'r>),

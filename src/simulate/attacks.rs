@@ -110,7 +110,7 @@ impl Attacks {
                 vec![Move { time, victim, act: Act::TokenInGatewayField, labels }]
             }
             Attack::ClientLeak => {
-                let labels = vec![label(RuleId::TokenInRequest, &person.sub)];
+                let labels = vec![label(RuleId::TokenInRequest, "web")];
                 vec![Move { time, victim, act: Act::TokenInUserAgent, labels }]
             }
         };

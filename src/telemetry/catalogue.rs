@@ -80,7 +80,6 @@ type Gauges<L> = Family<L, Gauge>;
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// One line of the README's table.
-#[cfg_attr(not(test), expect(dead_code, reason = "read where the README is held to it"))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MetricInfo {
     /// As Prometheus reads it.

@@ -21,6 +21,12 @@ fn event(number: usize, sub: &str, ip: &str, user_agent: &str, time: &str) -> Va
     })
 }
 
+/// RFC 3339, as a gateway's clock says it.
+fn now() -> String {
+    #[expect(clippy::disallowed_methods, reason = "the test is the gateway: it has a clock of its own")]
+    jiff::Timestamp::now().to_string()
+}
+
 /// Writes each line as a record without a key.
 fn kcat(broker: &str, lines: &[String]) {
     let mut kcat = Command::new("kcat")
@@ -64,7 +70,7 @@ async fn keyless_records_are_rows_are_brought_home_and_alert_across_partitions_w
     let app = &deployment.app;
     let mut run = app.start(&["run"]);
     let deliver = app.start(&["deliver"]);
-    let now = jiff::Timestamp::now().to_string();
+    let now = now();
     let (mut sent, rounds) = (0, 3);
     for round in 0..rounds {
         let mut lines = Vec::new();
@@ -107,7 +113,7 @@ async fn a_former_owner_that_wakes_up_stores_nothing() {
     let deployment = Deployment::start().await;
     let app = &deployment.app;
     let sleeper = app.start(&["run"]);
-    let now = jiff::Timestamp::now().to_string();
+    let now = now();
     let lines = |from: usize, count: usize| -> Vec<String> {
         let one = |number| {
             event(number, &format!("user-{number}"), "203.0.113.7", "Firefox/145.0", &now).to_string()

@@ -94,13 +94,24 @@ impl Engine {
         Ok(Self { listen: ready.listen, state, stop: Arc::new(stop) })
     }
 
-    /// Where it serves HTTP.
-    pub(crate) fn url(&self) -> String {
+    /// Where it serves HTTP: the port that it got, if any was wanted.
+    pub(crate) const fn listen(&self) -> SocketAddr {
+        self.listen
+    }
+
+    #[cfg(test)]
+    pub(super) fn url(&self) -> String {
         format!("http://{}", self.listen)
     }
 
-    pub(crate) fn state(&self) -> EngineState {
+    #[cfg(test)]
+    pub(super) fn state(&self) -> EngineState {
         *self.state.borrow()
+    }
+
+    /// How its process is, and each change of that.
+    pub(crate) fn watch(&self) -> watch::Receiver<EngineState> {
+        self.state.clone()
     }
 
     /// Stops the engine in order, and waits for its end.

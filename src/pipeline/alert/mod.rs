@@ -13,7 +13,7 @@ mod tests;
 use super::detect::Assessed;
 use super::enrich::Enriched;
 use crate::log::Origin;
-use crate::model::{Alert, AlertData, CaseUpdate, Finding, NotAlerted, Severity, Step};
+use crate::model::{Alert, AlertData, CaseUpdate, Finding, NotAlerted, RuleId, Severity, Step};
 
 pub(crate) use policy::Policy;
 pub(crate) use tell::{Told, tell};
@@ -26,16 +26,21 @@ pub(crate) struct Alerted<'r> {
     pub(crate) findings: Vec<Finding>,
     /// The steps (opened, raised) that this record made.
     pub(crate) alerts: Vec<Alert>,
+    /// The rules of the cases that this record opened.
+    pub(crate) opened: Vec<RuleId>,
 }
 
 /// Decides about every case that was touched. An alert carries its whole row with its `origin`, so that `deliver` can store it
 /// (PROMISE 5).
 pub(crate) fn alert<'r>(assessed: Assessed<'r>, policy: &Policy, origin: &Origin) -> Alerted<'r> {
     let mut findings = Vec::with_capacity(assessed.cases.len());
-    let mut alerts = Vec::new();
+    let (mut alerts, mut opened) = (Vec::new(), Vec::new());
     for update in assessed.cases {
         let now = policy.judge(&update.case, &update.now);
         let step = step(&update, policy);
+        if update.before.is_none() {
+            opened.push(update.case.rule);
+        }
         let finding = Finding {
             is_alert: now.is_alert(),
             not_alerted: now.not_alerted(),
@@ -57,7 +62,7 @@ pub(crate) fn alert<'r>(assessed: Assessed<'r>, policy: &Policy, origin: &Origin
         }
         findings.push(finding);
     }
-    Alerted { enriched: assessed.enriched, findings, alerts }
+    Alerted { enriched: assessed.enriched, findings, alerts, opened }
 }
 
 /// `opened` when the case first meets the policy; `raised` when it first reaches high, and again critical, after that.

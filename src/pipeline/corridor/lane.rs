@@ -15,11 +15,11 @@ use tokio::time::Instant;
 use super::Context;
 use super::workers::WorkerGone;
 use crate::log::{Assigned, Batch, Lane, LogError, Topic};
-use crate::model::{LogId, Offset, PartitionId};
+use crate::model::{LogId, Offset, PartitionId, ResumeAt};
 use crate::pipeline::settle::{self, Adopted, SettleError, Settler};
 use crate::pipeline::store::{Block, CutBlock, Origin, Put, StoreError, Stored};
 use crate::pipeline::{Walk, decode};
-use crate::telemetry::Stage;
+use crate::telemetry::{ByPartition, Stage};
 
 /// What a lane is told by whoever runs the group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +45,11 @@ pub(super) enum LaneError {
 }
 
 impl LaneError {
+    /// Whether somebody else has the partition: ending is all there is to do.
+    pub(super) const fn is_not_owner(&self) -> bool {
+        matches!(self, Self::Settle(SettleError::NotOwner(_)))
+    }
+
     /// Whether only an operator's word (`--adopt`) lets this partition go on.
     pub(super) const fn needs_operator(&self) -> bool {
         matches!(self, Self::Settle(SettleError::Undecided { .. } | SettleError::CannotAdopt { .. }))
@@ -95,6 +100,7 @@ enum Step {
     Walking(Boxed<(Filling, Fetched)>),
 }
 
+#[expect(clippy::large_enum_variant, reason = "one a lane, and it lives for a line")]
 enum Stepped {
     Fetched(Batch),
     Walked(Filling, Fetched),
@@ -322,6 +328,7 @@ impl OwnedLane {
         }
         let settling = Settling {
             context: Arc::clone(&self.context),
+            lane: Arc::clone(&self.lane),
             settler: Arc::clone(&self.settler),
             partition: self.partition,
             put: next.as_ref().map(|next| self.adopted.put_of(next.id().first)),
@@ -398,6 +405,7 @@ async fn remember(
 /// The settling of one block, and of the commit that the one before it still lacks.
 struct Settling {
     context: Arc<Context>,
+    lane: Arc<dyn Lane>,
     settler: Arc<Settler>,
     partition: PartitionId,
     put: Option<Put>,
@@ -417,7 +425,8 @@ impl Settling {
                 let release = || self.settler.release(&stored.block, next.as_ref());
                 self.context.retrying(self.partition, release).await?;
                 self.context.stage(Stage::Released, began);
-                self.context.settled(self.partition, stored.block.id().last, &stored.stored);
+                self.context.settled(self.partition, &stored.block, &stored.stored);
+                self.lag(stored.block.id().last.resume_after()).await;
             }
             (None, Some(next)) if !self.reserved => {
                 self.context.retrying(self.partition, || self.settler.reserve(next)).await?;
@@ -429,7 +438,19 @@ impl Settling {
         let began = Instant::now();
         let stored = self.context.store.put(&block, put).await?;
         self.context.stage(Stage::Inserted, began);
+        if let Some(first) = block.first_append() {
+            self.context.metrics.append_to_row_seconds.observe(self.context.seconds_since(first));
+        }
         Ok(Some(InFlight { block, stored }))
+    }
+
+    /// How far the commit is behind the log. A log that does not answer leaves the gauge as it was.
+    async fn lag(&self, committed: ResumeAt) {
+        if let Ok(end) = self.lane.end().await {
+            let by = ByPartition { topic: Topic::Events.name(), partition: self.partition.0 };
+            let lag = end.get().saturating_sub(committed.offset().get()).max(0);
+            self.context.metrics.lag_records.get_or_create(&by).set(lag);
+        }
     }
 }
 

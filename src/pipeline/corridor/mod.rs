@@ -12,13 +12,16 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use crate::clock::Clock;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::log::{Assigned, EventLog, MemberEvent, NewRecord, RevokeDone, Topic};
-use crate::model::{Alert, Offset, PartitionId};
+use crate::model::{Alert, PartitionId, UnixMs};
 use crate::pipeline::settle::{Adopt, SettleError};
-use crate::pipeline::store::{Retention, Store, Stored};
-use crate::pipeline::{Snapshots, decode};
-use crate::telemetry::{ByCode, ByReason, ByStage, ByStep, Condition, Metrics, Outcome, Readiness, Stage};
+use crate::pipeline::store::{CutBlock, Raised, Retention, Store, Stored};
+use crate::pipeline::{SnapshotSource, Snapshots, decode};
+use crate::telemetry::{
+    ByCode, ByReason, ByRule, ByStage, ByStep, Condition, Metrics, Outcome, Readiness, Stage,
+};
 pub(crate) use gauges::Gauges;
 use lane::{LaneError, Orders};
 pub(crate) use workers::Workers;
@@ -47,6 +50,9 @@ impl Pace {
     }
 }
 
+/// Hears alerts.
+pub(crate) type AlertListener = Box<dyn Fn(&Alert) + Send + Sync>;
+
 /// What all lanes of a process share.
 pub(crate) struct Context {
     pub(crate) log: Arc<dyn EventLog>,
@@ -54,7 +60,7 @@ pub(crate) struct Context {
     pub(crate) retention: Arc<Retention>,
     pub(crate) workers: Workers,
     /// Gives the newest snapshots, whenever a block is cut.
-    pub(crate) snapshots: Box<dyn Fn() -> Snapshots + Send + Sync>,
+    pub(crate) snapshots: SnapshotSource,
     /// The bounds of every lane's walk; each lane puts its own log id in.
     pub(crate) bounds: decode::Bounds,
     pub(crate) adopt: Option<Adopt>,
@@ -62,7 +68,8 @@ pub(crate) struct Context {
     pub(crate) metrics: Metrics,
     pub(crate) readiness: Readiness,
     /// Hears each alert that reached the outbox: the demo prints them.
-    pub(crate) on_alert: Option<Box<dyn Fn(&Alert) + Send + Sync>>,
+    pub(crate) on_alert: Option<AlertListener>,
+    pub(crate) clock: Clock,
     pub(crate) gauges: Gauges,
 }
 
@@ -98,14 +105,15 @@ impl Context {
     }
 
     /// Puts alerts into the durable outbox; tries until it can.
-    async fn tell(&self, partition: PartitionId, alerts: Vec<Alert>) -> Result<(), LaneError> {
+    async fn tell(&self, partition: PartitionId, alerts: Vec<Raised>) -> Result<(), LaneError> {
         if alerts.is_empty() {
             return Ok(());
         }
-        let records: Vec<NewRecord> = alerts.iter().map(outbox_record).collect();
+        let records: Vec<NewRecord> = alerts.iter().map(|raised| outbox_record(&raised.alert)).collect();
         let append = || async { Ok(self.log.append(Topic::Alerts, records.clone()).await.map(|_| ())?) };
         self.retrying(partition, append).await?;
-        for alert in &alerts {
+        for Raised { alert, appended_at } in &alerts {
+            self.metrics.append_to_outbox_seconds.observe(self.seconds_since(*appended_at));
             self.metrics.alerts_published.get_or_create(&ByStep { step: alert.step.as_str() }).inc();
             if let Some(on_alert) = &self.on_alert {
                 on_alert(alert);
@@ -114,9 +122,18 @@ impl Context {
         Ok(())
     }
 
+    /// Seconds since an append: the log's clock and ours may differ by some.
+    fn seconds_since(&self, appended_at: UnixMs) -> f64 {
+        self.clock.now().since_ms(appended_at).max(0) as f64 / 1_000.0
+    }
+
     /// A block has been released: its records are settled for good.
-    fn settled(&self, partition: PartitionId, last: Offset, stored: &Stored) {
+    fn settled(&self, partition: PartitionId, block: &CutBlock, stored: &Stored) {
         let counts = &stored.counts;
+        for (rule, cases) in block.opened() {
+            self.metrics.findings_opened.get_or_create(&ByRule { rule: rule.as_str() }).inc_by(*cases);
+        }
+        self.metrics.tokens_masked.inc_by(block.masked());
         self.metrics.settled(Outcome::Stored, counts.stored);
         self.metrics.settled(Outcome::DeadLettered, counts.dead_letters());
         self.metrics.settled(Outcome::Forwarded, counts.forwarded);
@@ -127,7 +144,7 @@ impl Context {
         }
         self.metrics.blocks_stored.inc();
         self.metrics.blocks_repeated.inc_by(u64::from(stored.repeated));
-        tracing::debug!(kafka.partition = partition.0, kafka.offset = last.get(), "settled");
+        tracing::debug!(kafka.partition = partition.0, kafka.offset = block.id().last.get(), "settled");
     }
 
     fn stage(&self, stage: Stage, since: Instant) {
@@ -318,6 +335,14 @@ impl<'c> Member<'c> {
     /// A lane that needs an operator leaves the others alone; after anything else the group is joined anew, because
     /// only an assignment may begin a lane (PROMISE, clause 4).
     fn lane_failed(&mut self, partition: PartitionId, error: LaneError) -> Option<LaneError> {
+        if error.is_not_owner() {
+            // The log says `Lost` next, or assigns the partition to us anew: both are on their way.
+            tracing::warn!(
+                kafka.partition = partition.0,
+                "another owner has the partition: what was in flight is theirs"
+            );
+            return None;
+        }
         if error.needs_operator() {
             tracing::error!(kafka.partition = partition.0, code = error.code(), %error, "the partition stands still");
             let condition = self.context.readiness.condition(format!("partition {partition}"));

@@ -146,10 +146,6 @@ impl Detector {
         [travel, replay, shared, leak, in_request]
     }
 
-    pub(crate) const fn stream_time(&self) -> UnixMs {
-        self.stream_time
-    }
-
     /// The cases that the record walked last matched, as they stand: also those that it left as strong as they were, of
     /// which no revision is written at once.
     pub(crate) fn touched(&self) -> impl Iterator<Item = &Case> {

@@ -36,7 +36,7 @@ use mmdb::EntryKey;
 
 pub(crate) use atlas::Atlas;
 pub(crate) use device::Device;
-pub(crate) use watch::AtlasWatch;
+pub(crate) use watch::{AtlasWatch, Reload};
 
 /// One walk's memo of what it looked up: bounded (some 6 MiB when full), and of no influence on any answer.
 #[derive(Default)]

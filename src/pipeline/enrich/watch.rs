@@ -77,8 +77,8 @@ impl AtlasWatch {
         }
     }
 
-    /// Looks every five seconds until the process drains.
-    pub(crate) fn spawn(mut self, lifecycle: &Lifecycle) {
+    /// Looks every five seconds until the process drains, and tells what each look found.
+    pub(crate) fn spawn(mut self, lifecycle: &Lifecycle, told: impl Fn(&Reload) + Send + 'static) {
         let phase = lifecycle.clone();
         lifecycle.spawn("geo files", async move {
             loop {
@@ -96,13 +96,7 @@ impl AtlasWatch {
                     return;
                 };
                 self = watch;
-                match found {
-                    Reload::Unchanged | Reload::Changing => {}
-                    Reload::Swapped(build) => tracing::info!(geo.build = %build, "geo files reloaded"),
-                    Reload::Broken(error) => {
-                        tracing::error!(error.code = error.code(), %error, "the new geo files are broken; the old ones stay in use");
-                    }
-                }
+                told(&found);
             }
         });
     }

@@ -10,7 +10,7 @@ use super::dead_letter::{self, Dead};
 use super::retention::Retention;
 use super::rows::{event_row, finding_row, origin_text, reject_row};
 use crate::log::{NewRecord, Origin, Record};
-use crate::model::{Alert, Finding, FindingId, Offset, UnixMs};
+use crate::model::{Alert, Finding, FindingId, Offset, RuleId, UnixMs};
 use crate::pipeline::alert::Alerted;
 use crate::pipeline::decode::{self, RejectReason, Rejected};
 
@@ -77,6 +77,13 @@ pub(super) struct RowEnd {
     pub(super) value_end: usize,
 }
 
+/// An alert, and when the log took the record that raised it.
+#[derive(Clone, Debug)]
+pub(crate) struct Raised {
+    pub(crate) alert: Alert,
+    pub(crate) appended_at: UnixMs,
+}
+
 /// The rows of one block, in ClickHouse's binary format, while it is being filled.
 pub(crate) struct Block {
     origin: Origin,
@@ -91,7 +98,9 @@ pub(crate) struct Block {
     rejects: Vec<u8>,
     dead_letters: Vec<NewRecord>,
     forwards: Vec<NewRecord>,
-    alerts: Vec<Alert>,
+    raised: Vec<Raised>,
+    opened: BTreeMap<RuleId, u64>,
+    masked: u64,
     /// Bytes of dead letters and forwards.
     carried_bytes: usize,
     counts: Counts,
@@ -114,7 +123,9 @@ impl Block {
             rejects: Vec::new(),
             dead_letters: Vec::new(),
             forwards: Vec::new(),
-            alerts: Vec::new(),
+            raised: Vec::new(),
+            opened: BTreeMap::new(),
+            masked: 0,
             carried_bytes: 0,
             counts: Counts::default(),
             span: None,
@@ -125,6 +136,7 @@ impl Block {
     pub(crate) fn push(&mut self, record: &Record<'_>, alerted: Alerted<'_>) {
         self.note(record);
         let decoded = &alerted.enriched.checked.decoded;
+        self.masked += decoded.leaks.len() as u64;
         if decoded.event.kind.is_control() {
             self.counts.control += 1;
         } else {
@@ -142,7 +154,11 @@ impl Block {
         for finding in alerted.findings {
             self.findings.insert(finding.case.finding_id, finding);
         }
-        self.alerts.extend(alerted.alerts);
+        for rule in alerted.opened {
+            *self.opened.entry(rule).or_default() += 1;
+        }
+        let appended_at = record.append_time;
+        self.raised.extend(alerted.alerts.into_iter().map(|alert| Raised { alert, appended_at }));
     }
 
     /// A dead letter, and its row of `rejects`.
@@ -177,8 +193,8 @@ impl Block {
     }
 
     /// The alerts since the last call: they go to the outbox at once, before their block.
-    pub(crate) fn take_alerts(&mut self) -> Vec<Alert> {
-        std::mem::take(&mut self.alerts)
+    pub(crate) fn take_alerts(&mut self) -> Vec<Raised> {
+        std::mem::take(&mut self.raised)
     }
 
     /// Whether no record was walked into it.
@@ -209,6 +225,8 @@ impl Block {
             dead_letters: self.dead_letters,
             forwards: self.forwards,
             counts: self.counts,
+            opened: self.opened,
+            masked: self.masked,
             span: self.span,
         }
     }
@@ -231,6 +249,8 @@ pub(crate) struct CutBlock {
     pub(super) dead_letters: Vec<NewRecord>,
     forwards: Vec<NewRecord>,
     pub(super) counts: Counts,
+    opened: BTreeMap<RuleId, u64>,
+    masked: u64,
     pub(super) span: Option<(UnixMs, UnixMs)>,
 }
 
@@ -242,6 +262,21 @@ impl CutBlock {
     /// The copies that go to their home partitions in the transaction that reserves this block.
     pub(crate) fn forwards(&self) -> &[NewRecord] {
         &self.forwards
+    }
+
+    /// Cases that its records opened, by rule.
+    pub(crate) fn opened(&self) -> &BTreeMap<RuleId, u64> {
+        &self.opened
+    }
+
+    /// Tokens that were masked in its events.
+    pub(crate) fn masked(&self) -> u64 {
+        self.masked
+    }
+
+    /// When the log took its first record.
+    pub(crate) fn first_append(&self) -> Option<UnixMs> {
+        self.span.map(|(first, _)| first)
     }
 
     /// The bytes of the event rows `from..to`.

@@ -18,7 +18,7 @@ pub(crate) mod testing;
 mod tests;
 
 pub(crate) use crate::log::Origin;
-pub(crate) use block::{Block, Counts, CutBlock};
+pub(crate) use block::{Block, Counts, CutBlock, Raised};
 pub(crate) use last_stored::LastStored;
 pub(crate) use put::{Put, Store, Stored, put_finding};
 pub(crate) use retention::Retention;

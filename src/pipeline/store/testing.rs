@@ -62,7 +62,10 @@ pub(crate) fn push_batch(block: &mut Block, batch: &Batch) {
         match decode::decode(&record, &bounds()) {
             Ok(decoded) => {
                 let enriched = enriched(decoded);
-                block.push(&record, Alerted { enriched, findings: Vec::new(), alerts: Vec::new() });
+                block.push(
+                    &record,
+                    Alerted { enriched, findings: Vec::new(), alerts: Vec::new(), opened: Vec::new() },
+                );
             }
             Err(rejected) => block.reject(&record, rejected),
         }
@@ -77,7 +80,10 @@ pub(crate) fn reject(block: &mut Block, batch: &Batch) {
 
 pub(crate) fn push_finding(block: &mut Block, offset: i64, finding: Finding) {
     with_enriched(&batch(offset, &event("accepted", "alice")), |record, enriched| {
-        block.push(record, Alerted { enriched, findings: vec![finding], alerts: Vec::new() });
+        block.push(
+            record,
+            Alerted { enriched, findings: vec![finding], alerts: Vec::new(), opened: Vec::new() },
+        );
     });
 }
 

@@ -191,7 +191,7 @@ impl Line {
 
     fn enriched(&self) -> Enriched<'_> {
         let text = |text: &'_ str| Cow::Owned(text.to_owned());
-        let key = self.proved.then(|| Confirmation { jkt: Some(Cow::Borrowed("key")), x5t_s256: None });
+        let key = self.proved.then_some(Confirmation { jkt: Some(Cow::Borrowed("key")), x5t_s256: None });
         let event = Event {
             version: 1,
             id: self.id,
