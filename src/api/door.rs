@@ -20,7 +20,7 @@ use super::problem::Problem;
 use crate::clock::Clock;
 use crate::explain::Explainer;
 use crate::log::{EventLog, LogError, NewRecord, Topic};
-use crate::model::Event;
+use crate::model::{Event, Leak};
 use crate::pipeline::decode::lenient::{Admitted, Arrival, Credential, RefusalCode, admit};
 use crate::pipeline::verify::{DOOR_KEY_ID, SIGNATURE_HEADER, sign_record};
 use crate::telemetry::{ByCode, Metrics};
@@ -55,6 +55,9 @@ pub(super) struct Answer {
     ids: Vec<Uuid>,
     /// JSON pointers of what any of the events did not say and the door filled in.
     pub(super) filled: Vec<&'static str>,
+    /// JSON pointers of where a token stood: nothing of it was kept, and it must not be sent.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    masked: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<&'static str>,
     pub(super) refused: Vec<RefusedEvent>,
@@ -170,7 +173,12 @@ impl Door {
 impl Answer {
     /// Notes what was filled in, and signs the record.
     fn admit(&mut self, admitted: Admitted, key: &hmac::Key) -> (Event<'static>, NewRecord) {
-        let Admitted { event, mut record, filled, .. } = admitted;
+        let Admitted { event, mut record, filled, leaks } = admitted;
+        for Leak { field, .. } in leaks {
+            if !self.masked.contains(&field) {
+                self.masked.push(field);
+            }
+        }
         self.accepted += 1;
         self.ids.push(event.id);
         for field in filled {

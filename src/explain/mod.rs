@@ -94,6 +94,9 @@ pub(crate) enum Found {
     Case(Box<Story>),
 }
 
+/// A posted event by its place in the body.
+type Placed = (usize, Uuid, NewRecord);
+
 impl Explainer {
     /// `bounds` of a log of one partition: every record is at home there.
     pub(crate) fn new(
@@ -129,7 +132,8 @@ impl Explainer {
         events: Vec<Posted>,
         now: UnixMs,
     ) -> Result<Vec<Explained>, ExplainError> {
-        let mut subjects: HashMap<(String, String), Vec<(usize, Uuid, NewRecord)>> = HashMap::new();
+        // By tenant and subject: each with its place in the body.
+        let mut subjects: HashMap<(String, String), Vec<Placed>> = HashMap::new();
         for (index, Posted { id, tenant, sub, record }) in events.into_iter().enumerate() {
             subjects.entry((tenant, sub)).or_default().push((index, id, record));
         }

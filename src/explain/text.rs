@@ -9,6 +9,7 @@ use super::Found;
 use super::said::{Explained, Network, Place, Ruled, Touched, counted};
 use super::story::Story;
 use crate::pipeline::alert::{clean, end_line};
+use crate::pipeline::detect::info;
 
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -77,6 +78,8 @@ impl fmt::Display for Story {
         let severity = case.severity.as_str().to_uppercase();
         let whom = if case.sub.is_empty() { &case.gateway } else { &case.sub };
         page.line(&format!("case {}  {severity}  {}  {}/{whom}", case.finding_id, case.rule, case.tenant))?;
+        let rule = info(case.rule);
+        page.line(&format!("  rule     {} (by default {})", rule.says, rule.severity))?;
         page.line(&format!("  {}", case.title))?;
         page.line(&format!("  what     {}", case.summary))?;
         for (label, end) in [("from", case.evidence.get("from")), ("to  ", case.evidence.get("to"))] {

@@ -205,7 +205,7 @@ fn the_block_on_the_terminal_says_it_all() {
         HIGH  impossible_travel  acme/alice
           from 00:00:00 Paris, FR ±20 km  192.0.2.7  AS64496 Paris Net (access)  Chrome on Windows
           to   00:40:00 Tokyo, JP ±20 km  198.51.100.7  AS64497 Tokyo Net (access)  Safari
-          what Paris, FR to Tokyo, JP: 9712 km (9672 km after both radii) in 41 min, which needs 9.7 h; one session at both ends, another device
+          what Paris, FR to Tokyo, JP: 9712 km (9672 km after both radii) within 40 min, which needs 9.7 h; one session at both ends, another device
           why high, confidence high: one session at both ends, on two devices
           more jwtrail explain 173e0826-6fc4-8322-9696-6275ee953af3
 

@@ -32,7 +32,7 @@ use super::enrich::Enriched;
 use crate::log::Record;
 use crate::model::{Case, CaseUpdate, Flag, RuleId, UnixMs};
 
-pub(crate) use catalogue::RULES;
+pub(crate) use catalogue::{RULES, info};
 pub(crate) use rulebook::Rulebook;
 pub(crate) use why::{Ruling, Why};
 
