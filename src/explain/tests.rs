@@ -14,6 +14,7 @@ use crate::clickhouse::testing::Database;
 use crate::config::{Signatures, Tenant};
 use crate::log::Batch;
 use crate::model::{Flags, Offset};
+use crate::pipeline::Snapshots;
 use crate::pipeline::decode::tests::properties;
 use crate::pipeline::decode::{Decoded, decode};
 use crate::pipeline::store::testing::{TestLog, block_at, bounds, event, push_batch, received};

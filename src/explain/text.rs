@@ -78,9 +78,9 @@ impl fmt::Display for Story {
         let severity = case.severity.as_str().to_uppercase();
         let whom = if case.sub.is_empty() { &case.gateway } else { &case.sub };
         page.line(&format!("case {}  {severity}  {}  {}/{whom}", case.finding_id, case.rule, case.tenant))?;
+        page.line(&format!("  {}", case.title))?;
         let rule = info(case.rule);
         page.line(&format!("  rule     {} (by default {})", rule.says, rule.severity))?;
-        page.line(&format!("  {}", case.title))?;
         page.line(&format!("  what     {}", case.summary))?;
         for (label, end) in [("from", case.evidence.get("from")), ("to  ", case.evidence.get("to"))] {
             if let Some(end) = end {

@@ -15,7 +15,7 @@ pub(crate) struct Settler {
 }
 
 impl Settler {
-    /// `log` as [`super::adopt`] found or drew it.
+    /// `log` as [`super::adopt()`] found or drew it.
     pub(crate) fn new(lane: Arc<dyn Lane>, log: LogId) -> Self {
         Self { lane, log }
     }
