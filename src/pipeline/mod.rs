@@ -92,14 +92,17 @@ impl Walk {
         record: &Record<'r>,
         look: impl FnOnce(&detect::Assessed<'r>),
     ) -> WayOut<'r> {
-        let mut decoded = match decode::decode(record, &self.bounds) {
+        let decoded = match decode::decode(record, &self.bounds) {
             Ok(decoded) => decoded,
             Err(rejected) => return WayOut::Rejected(rejected),
         };
-        if let Some(copy) = decode::forward(&mut decoded, record, &self.bounds, self.origin.partition) {
+        let mut checked = verify::verify(decoded, record, &self.snapshots.verify);
+        // Behind `verify`, because a value that is written anew loses its signature: the copy says who attested it.
+        let verify::Checked { decoded, attested_by, .. } = &mut checked;
+        let (here, attested_by) = (self.origin.partition, attested_by.as_deref());
+        if let Some(copy) = decode::forward(decoded, attested_by, record, &self.bounds, here) {
             return WayOut::Forwarded(copy);
         }
-        let checked = verify::verify(decoded, record, &self.snapshots.verify);
         let enriched = enrich::enrich(checked, &self.snapshots.enrich, &mut self.enricher);
         let assessed = self.detector.detect(enriched, record, &self.snapshots.detect);
         look(&assessed);

@@ -10,7 +10,8 @@ use super::{Bounds, Decoded, ForwardedFrom, MAX_RECORD_BYTES, mask};
 use crate::log::{NewRecord, Record, home_partition};
 use crate::model::{Event, Flag, Kind, LogId, Offset, PartitionId, UnixMs};
 
-/// `L/partition/offset/append_ms/hops;MAC`, the MAC over what is before it, a line break, and the value.
+/// `L/partition/offset/append_ms/hops;MAC`, the MAC over what is before it, a line break, and the value. Where the
+/// record bore a valid signature, `/` and the id of its key stand behind the hops.
 pub(super) const FORWARD_HEADER: &str = "jwtrail-forward";
 /// Where the copy keeps a key that held a token, masked: its own key is rewritten.
 pub(super) const KEY_HEADER: &str = "jwtrail-key";
@@ -69,9 +70,11 @@ fn network(ip: IpAddr) -> String {
 
 /// The copy to append at the event's home partition, if `here` is another one: key rewritten, `jwtrail-forward` set,
 /// free of tokens. `None` if the record is at home, or stays although it is not: marks, and what has made two hops or
-/// cannot be copied within the limits, which is then flagged `displaced`.
+/// cannot be copied within the limits, which is then flagged `displaced`. `attested_by` is what `verify` found: the id
+/// of the key that signed the record.
 pub(crate) fn forward(
     decoded: &mut Decoded<'_>,
+    attested_by: Option<&str>,
     record: &Record<'_>,
     bounds: &Bounds,
     here: PartitionId,
@@ -83,14 +86,16 @@ pub(crate) fn forward(
     if home_partition(&key, bounds.partitions) == here {
         return None;
     }
+    let attested_by = attested_by.map(str::to_owned);
     let origin = match &decoded.origin {
-        Some(origin) => ForwardedFrom { hops: origin.hops + 1, ..origin.clone() },
+        Some(origin) => ForwardedFrom { hops: origin.hops + 1, attested_by, ..origin.clone() },
         None => ForwardedFrom {
             log: bounds.log.clone(),
             partition: here,
             offset: record.offset,
             append_time: record.append_time,
             hops: 1,
+            attested_by,
         },
     };
     let value = clean_value(decoded, record).filter(|value| value.len() <= MAX_RECORD_BYTES);
@@ -136,8 +141,12 @@ fn clean_headers(record: &Record<'_>) -> Vec<(String, Vec<u8>)> {
 }
 
 pub(super) fn seal(origin: &ForwardedFrom, value: &[u8], key: &hmac::Key) -> String {
-    let ForwardedFrom { log, partition, offset, append_time, hops } = origin;
-    let path = format!("{log}/{partition}/{offset}/{}/{hops}", append_time.get());
+    let ForwardedFrom { log, partition, offset, append_time, hops, attested_by } = origin;
+    let mut path = format!("{log}/{partition}/{offset}/{}/{hops}", append_time.get());
+    if let Some(key_id) = attested_by {
+        path.push('/');
+        path.push_str(key_id);
+    }
     let mac = URL_SAFE_NO_PAD.encode(hmac::sign(key, &sealed_bytes(&path, value)));
     format!("{path};{mac}")
 }
@@ -152,13 +161,14 @@ pub(super) fn origin(header: &[u8], value: &[u8], key: &hmac::Key) -> Option<For
     let (path, mac) = std::str::from_utf8(header).ok()?.split_once(';')?;
     let mac = URL_SAFE_NO_PAD.decode(mac).ok()?;
     hmac::verify(key, &sealed_bytes(path, value), &mac).ok()?;
-    let mut parts = path.split('/');
-    let origin = ForwardedFrom {
+    // A key id may have slashes of its own, and has no semicolon.
+    let mut parts = path.splitn(6, '/');
+    Some(ForwardedFrom {
         log: LogId::try_from(parts.next()?.to_owned()).ok()?,
         partition: PartitionId(parts.next()?.parse().ok()?),
         offset: Offset::new(parts.next()?.parse().ok()?)?,
         append_time: UnixMs::new(parts.next()?.parse().ok()?),
         hops: parts.next()?.parse().ok()?,
-    };
-    if parts.next().is_none() { Some(origin) } else { None }
+        attested_by: parts.next().map(str::to_owned),
+    })
 }

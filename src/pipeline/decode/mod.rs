@@ -45,6 +45,8 @@ pub(crate) struct ForwardedFrom {
     pub(crate) offset: crate::model::Offset,
     pub(crate) append_time: crate::model::UnixMs,
     pub(crate) hops: u8,
+    /// The id of the key whose valid signature the record bore there: the copy's value may have been written anew.
+    pub(crate) attested_by: Option<String>,
 }
 
 /// The bounds of one log's walk.

@@ -83,7 +83,7 @@ fn describe_event(columns: &mut Columns) {
     };
     let decoded = Decoded { event, flags: Flags::default(), leaks: Vec::new(), origin: None };
     let verdict = Verdict::Token(GatewayVerdict::Valid);
-    let checked = Checked { decoded, verdict, proof: Proof::None };
+    let checked = Checked { decoded, verdict, proof: Proof::None, attested_by: None };
     let enriched = Enriched { checked, location: None, device: None, geo_build: Arc::from("") };
     for record in batch.iter() {
         event_row(columns, &any_origin(), &record, &enriched, 1);

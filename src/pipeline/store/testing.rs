@@ -99,6 +99,7 @@ fn enriched(mut decoded: decode::Decoded<'_>) -> Enriched<'_> {
         offset: Offset::new(17).unwrap(),
         append_time: received(0),
         hops: 1,
+        attested_by: None,
     });
     decoded.flags.set(Flag::Late);
     let verdict = Verdict::Token(GatewayVerdict::Valid);
@@ -115,7 +116,12 @@ fn enriched(mut decoded: decode::Decoded<'_>) -> Enriched<'_> {
     let network =
         Network { asn: 64_496, as_org: "Example Télécom".into(), kind: NetworkKind::Access, label: None };
     Enriched {
-        checked: Checked { decoded, verdict, proof: Proof::GatewayAttested },
+        checked: Checked {
+            decoded,
+            verdict,
+            proof: Proof::GatewayAttested,
+            attested_by: Some("door".into()),
+        },
         location: Some(Location { place: Some(Arc::new(place)), network, country_confirmed: Some(true) }),
         device: Some(Device { name: "Firefox on Linux".into() }),
         geo_build: "geo 1".into(),

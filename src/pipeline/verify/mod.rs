@@ -13,7 +13,7 @@ mod tests;
 use super::decode::Decoded;
 use crate::config::Signatures;
 use crate::log::Record;
-use crate::model::{Event, GatewayVerdict, Proof, UnixMs, Verdict};
+use crate::model::{Event, GatewayVerdict, Proof, Text, UnixMs, Verdict};
 use jwks::KeyState;
 use trust::TenantTrust;
 
@@ -30,21 +30,26 @@ pub(crate) struct Checked<'r> {
     pub(crate) verdict: Verdict,
     /// At most `gateway_attested`: only `detect` holds the ledger that can raise it.
     pub(crate) proof: Proof,
+    /// The id of the key whose signature attests the record, unless the tenant leaves signatures unread.
+    pub(crate) attested_by: Option<Text<'r>>,
 }
 
 /// Gives the first verdict of DESIGN's list that holds.
 pub(crate) fn verify<'r>(decoded: Decoded<'r>, record: &Record<'r>, trust: &Trust) -> Checked<'r> {
     let event = &decoded.event;
     let tenant = trust.tenant(&event.tenant);
-    let attested = tenant.signatures != Signatures::Off && trust.signers().attest(event, record);
-    let verdict = if tenant.signatures == Signatures::Require && !attested {
+    let attested_by = match tenant.signatures {
+        Signatures::Off => None,
+        _ => trust.signers().attest(&decoded, record),
+    };
+    let verdict = if tenant.signatures == Signatures::Require && attested_by.is_none() {
         Verdict::UNATTESTED
     } else {
         let said = event.gateway_verdict.unwrap_or(GatewayVerdict::Unspecified);
         Verdict::Token(refusal(event, tenant, trust).unwrap_or(said))
     };
-    let proof = if attested { Proof::GatewayAttested } else { Proof::None };
-    Checked { decoded, verdict, proof }
+    let proof = if attested_by.is_some() { Proof::GatewayAttested } else { Proof::None };
+    Checked { decoded, verdict, proof, attested_by }
 }
 
 /// Why we refuse the token ourselves, whatever the gateway says.

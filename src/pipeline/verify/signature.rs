@@ -1,5 +1,6 @@
 //! Record signatures: `jwtrail-signature: <key id>;<alg>;<base64url>` over a record's value (EVENT, "Who may say what").
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use aws_lc_rs::hmac;
@@ -9,7 +10,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::trust::TrustError;
 use crate::config::Gateway;
 use crate::log::Record;
-use crate::model::{Event, PLATFORM_TENANT, Zone};
+use crate::model::{Event, PLATFORM_TENANT, Text, Zone};
+use crate::pipeline::decode::Decoded;
 
 /// The record header that holds a signature.
 pub(crate) const SIGNATURE_HEADER: &str = "jwtrail-signature";
@@ -65,16 +67,26 @@ impl Signers {
         signers
     }
 
-    /// Whether the record bears a valid signature of somebody who may say this event: the door, or the event's own
-    /// gateway within its zone and tenants.
-    pub(super) fn attest(&self, event: &Event<'_>, record: &Record<'_>) -> bool {
-        let Some((key_id, tag)) = record.headers.get(SIGNATURE_HEADER).and_then(parse) else { return false };
-        let key = if key_id == DOOR_KEY_ID { Some(&self.door) } else { self.gateway_key(event, key_id) };
+    /// The id of the key with which somebody who may say this event signed it: the door, or the event's own gateway
+    /// within its zone and tenants. What our own seal says of a signature counts like the signature, as long as its key
+    /// does: a record that was forwarded may have been written anew, without the token that stood in it.
+    pub(super) fn attest<'r>(&self, decoded: &Decoded<'_>, record: &Record<'r>) -> Option<Text<'r>> {
+        let event = &decoded.event;
+        let sealed = decoded.origin.as_ref().and_then(|origin| origin.attested_by.as_deref());
+        if let Some(key_id) = sealed.filter(|key_id| self.key(event, key_id).is_some()) {
+            return Some(Cow::Owned(key_id.to_owned()));
+        }
+        let (key_id, tag) = record.headers.get(SIGNATURE_HEADER).and_then(parse)?;
+        let key = self.key(event, key_id)?;
         // Constant in time: the comparison tells nothing of how much of a forged tag was right.
-        key.is_some_and(|key| hmac::verify(key, record.value, &tag).is_ok())
+        hmac::verify(key, record.value, &tag).ok().map(|()| Cow::Borrowed(key_id))
     }
 
-    fn gateway_key(&self, event: &Event<'_>, key_id: &str) -> Option<&hmac::Key> {
+    /// The key of that id, if its holder may say this event.
+    fn key(&self, event: &Event<'_>, key_id: &str) -> Option<&hmac::Key> {
+        if key_id == DOOR_KEY_ID {
+            return Some(&self.door);
+        }
         let signer = self.gateways.get(event.source.gateway.as_ref())?;
         // Heartbeats speak of the gateway, not of a tenant.
         let may_say = signer.zone == event.source.zone

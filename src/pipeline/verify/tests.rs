@@ -8,8 +8,9 @@ use uuid::Uuid;
 
 use super::*;
 use crate::config::{Gateway, Issuer, Secret, SigningKey, Tenant};
-use crate::log::Batch;
+use crate::log::{Batch, NewRecord};
 use crate::model::{ClaimedToken, Flags, Kind, Offset, PartitionId, Source, TenantId, Zone};
+use crate::pipeline::decode::{Bounds, decode, forward};
 
 /// The time of every event, in seconds since the epoch.
 const NOW_S: i64 = 1_795_428_000;
@@ -62,6 +63,10 @@ fn ingest_key() -> Secret {
 /// `acme` has an issuer with keys and one without; `globex` an issuer of its own; `strict` requires signatures, `blind`
 /// looks at none; nobody declared any other tenant.
 fn trust() -> Trust {
+    trust_with(vec![gateway("edge-1", &["acme", "strict", "blind"]), gateway("edge-2", &["acme", "strict"])])
+}
+
+fn trust_with(gateways: Vec<Gateway>) -> Trust {
     let jwks = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(jwks.path(), JWKS).unwrap();
     let tenants = [("strict", Signatures::Require), ("blind", Signatures::Off)]
@@ -72,7 +77,6 @@ fn trust() -> Trust {
         issuer("https://keyless.example", "acme", None),
         issuer("https://id.example/globex", "globex", None),
     ];
-    let gateways = [gateway("edge-1", &["acme", "strict", "blind"]), gateway("edge-2", &["acme", "strict"])];
     Trust::build(&issuers, &tenants, &gateways, crate::keys::door(&ingest_key())).unwrap()
 }
 
@@ -343,6 +347,61 @@ fn a_tenant_can_require_signatures_or_leave_them_unread() {
             valid gateway_attested
             valid none"#]],
     );
+}
+
+/// A token stands in a record that its gateway signed and that lies away from home: the copy is written anew, without
+/// the token and so without a signature that holds, and is worth no less for it.
+#[test]
+fn a_signature_outlives_the_masking_of_a_forwarded_record() {
+    let trust = trust();
+    let token = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl";
+    let value = format!(
+        r#"{{"version":1,"id":"019aaf5e-2f7b-7c3a-9d1e-3b6f0c9a1e42","kind":"accepted","tenant":"strict",
+        "time":"2026-11-23T10:00:00Z","source":{{"gateway":"edge-1","zone":"edge"}},"gateway_verdict":"valid",
+        "token":{{"ref":"hXRBD-Nn5X-eJxvdPiVIgD3BO2zeDFieuabZ9gBx9Kc","iss":"https://id.example/","sub":"alice"}},
+        "request":{{"ip":"203.0.113.7","user_agent":"a {token}"}}}}"#
+    );
+    let signed = |secret: &str| NewRecord {
+        headers: vec![(
+            SIGNATURE_HEADER.into(),
+            sign_record("key-1", &hmac(secret), value.as_bytes()).into(),
+        )],
+        value: value.clone().into(),
+        ..NewRecord::default()
+    };
+    let walk = |record: &NewRecord, trust: &Trust, here: u32, seal: &str| {
+        let mut batch = Batch::default();
+        let headers = record.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
+        batch.push(Offset::ZERO, UnixMs::new(NOW_S * 1000), None, &record.value, headers);
+        let record = batch.iter().next().unwrap();
+        let bounds = Bounds {
+            max_event_age: Duration::from_secs(24 * 3600),
+            partitions: 4,
+            forward_key: std::sync::Arc::new(hmac(seal)),
+            log: "0".repeat(32).try_into().unwrap(),
+        };
+        let mut checked = verify(decode(&record, &bounds).unwrap(), &record, trust);
+        let attested_by = checked.attested_by.as_deref();
+        let copy = forward(&mut checked.decoded, attested_by, &record, &bounds, PartitionId(here));
+        (format!("{} {}", checked.verdict.as_str(), checked.proof), copy)
+    };
+    let from_elsewhere = |record: &NewRecord| {
+        let (verdict, copy) =
+            (0..4).map(|here| walk(record, &trust, here, "seal")).find(|(_, copy)| copy.is_some()).unwrap();
+        let copy = copy.unwrap();
+        assert!(!String::from_utf8_lossy(&copy.value).contains("c2lnbmF0dXJl"));
+        (verdict, copy)
+    };
+    let (verdict, copy) = from_elsewhere(&signed(&secret_of("edge-1")));
+    assert_eq!(verdict, "valid gateway_attested");
+    assert_eq!(walk(&copy, &trust, 0, "seal").0, "valid gateway_attested");
+    assert_eq!(walk(&copy, &trust, 0, "another seal").0, "unattested none");
+    let withdrawn = trust_with(vec![]);
+    assert_eq!(walk(&copy, &withdrawn, 0, "seal").0, "unattested none", "its key is known no more");
+
+    let (verdict, copy) = from_elsewhere(&signed("not the secret of edge-1, though as long"));
+    assert_eq!(verdict, "unattested none");
+    assert_eq!(walk(&copy, &trust, 0, "seal").0, "unattested none");
 }
 
 #[test]

@@ -46,10 +46,18 @@ fn elsewhere(record: &NewRecord) -> PartitionId {
 
 /// Walks `record` at `here`: the copy that goes home, and whether the event was flagged as displaced.
 fn walk(record: &NewRecord, here: PartitionId) -> (Option<NewRecord>, bool) {
+    walk_attested(record, here, None)
+}
+
+fn walk_attested(
+    record: &NewRecord,
+    here: PartitionId,
+    attested_by: Option<&str>,
+) -> (Option<NewRecord>, bool) {
     let batch = batch(record);
     let record = batch.iter().next().unwrap();
     let mut decoded = decode(&record, &bounds()).unwrap();
-    let copy = forward(&mut decoded, &record, &bounds(), here);
+    let copy = forward(&mut decoded, attested_by, &record, &bounds(), here);
     (copy, decoded.flags.has(Flag::Displaced))
 }
 
@@ -72,7 +80,8 @@ fn a_record_goes_home_with_its_value_and_headers_and_says_where_it_came_from() {
     with(&copy, |decoded| {
         let log = LogId::try_from(LOG.to_owned()).unwrap();
         let offset = Offset::new(17).unwrap();
-        let origin = ForwardedFrom { log, partition: here, offset, append_time: received(), hops: 1 };
+        let (append_time, attested_by) = (received(), None);
+        let origin = ForwardedFrom { log, partition: here, offset, append_time, hops: 1, attested_by };
         assert_eq!(decoded.unwrap().origin, Some(origin));
     });
 }
@@ -114,13 +123,38 @@ fn the_origin_is_kept_over_hops_and_the_third_hop_is_not_made() {
     assert_eq!(forwards, 1);
 }
 
+/// Each walk says anew who attested the record: a key may have been withdrawn since.
+#[test]
+fn the_copy_says_under_its_mac_who_attested_the_record() {
+    let attested_by = |record: &NewRecord| {
+        with(record, |decoded| decoded.unwrap().origin.and_then(|origin| origin.attested_by))
+    };
+    let record = bare(example().to_string());
+    let away = elsewhere(&record);
+    for key_id in ["door", "eu/key 1/", "1"] {
+        let (first, _) = walk_attested(&record, away, Some(key_id));
+        let first = first.unwrap();
+        assert_eq!(attested_by(&first).as_deref(), Some(key_id));
+        let (second, _) = walk_attested(&first, away, Some(key_id));
+        assert_eq!(attested_by(&second.unwrap()).as_deref(), Some(key_id));
+        let (second, _) = walk(&first, away);
+        assert_eq!(attested_by(&second.unwrap()), None);
+    }
+    let (copy, _) = walk(&record, away);
+    let mut copy = copy.unwrap();
+    let header = String::from_utf8(copy.headers[0].1.clone()).unwrap();
+    copy.headers[0].1 = header.replace(';', "/door;").into_bytes();
+    with(&copy, |decoded| assert_eq!(decoded.unwrap().origin, None));
+}
+
 #[test]
 fn what_was_forwarded_is_clamped_by_where_it_was_appended_first() {
     let bounds = bounds();
     let early = UnixMs::new(received().get() - 60 * 24 * 3600 * 1000);
     let log = LogId::try_from(LOG.to_owned()).unwrap();
     let offset = Offset::new(3).unwrap();
-    let origin = ForwardedFrom { log, partition: PartitionId(1), offset, append_time: early, hops: 1 };
+    let (partition, append_time, attested_by) = (PartitionId(1), early, None);
+    let origin = ForwardedFrom { log, partition, offset, append_time, hops: 1, attested_by };
     let value = example_with("/time", json!(early.to_string()));
     let header = super::super::forward::seal(&origin, &value, &bounds.forward_key);
     let record = NewRecord { headers: vec![("jwtrail-forward".to_owned(), header.into())], ..bare(value) };

@@ -106,7 +106,7 @@ fn outputs(record: &NewRecord) -> String {
         Ok(mut decoded) => {
             let mut out = format!("{decoded:?}\n{}", serde_json::to_string(&decoded.event).unwrap());
             for here in 0..bounds().partitions {
-                if let Some(copy) = forward(&mut decoded, &record, &bounds(), PartitionId(here)) {
+                if let Some(copy) = forward(&mut decoded, None, &record, &bounds(), PartitionId(here)) {
                     out += &String::from_utf8_lossy(&copy.value);
                     for (name, value) in copy.headers.iter().filter(|(name, _)| name != "jwtrail-forward") {
                         out += &format!("{name}: {}\n", String::from_utf8_lossy(value));

@@ -234,7 +234,8 @@ impl Line {
             }),
         };
         let decoded = Decoded { event, flags: self.flags, leaks: self.leaks.clone(), origin: None };
-        let checked = Checked { decoded, verdict: Verdict::Token(self.verdict), proof: Proof::None };
+        let (verdict, proof) = (Verdict::Token(self.verdict), Proof::None);
+        let checked = Checked { decoded, verdict, proof, attested_by: None };
         Enriched {
             checked,
             location: Some(self.location.clone()),
