@@ -16,6 +16,9 @@ mod evaluate;
 mod explain;
 mod simulate;
 
+#[cfg(feature = "bench")]
+mod bench;
+
 mod cli;
 mod clock;
 mod config;

@@ -109,6 +109,10 @@ enum Command {
     /// The embedded ClickHouse: started by `up`, not by hand
     #[command(hide = true)]
     Engine(engine::Engine),
+    /// What an event costs, room by room and the whole way: `make bench`
+    #[cfg(feature = "bench")]
+    #[command(hide = true)]
+    Bench(crate::bench::Bench),
 }
 
 /// Parses, runs, and turns an error into one line on standard error and exit code 1.
@@ -127,6 +131,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Evaluate(evaluate) => evaluate.run(&common),
         Command::Token(token) => token.run(),
         Command::Engine(engine) => engine.run(),
+        #[cfg(feature = "bench")]
+        Command::Bench(bench) => common.load(MissingCredentials::Accept).and_then(|config| bench.run(config)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,237 @@
+//! Each room alone, and the rooms together, over the same records.
+//!
+//! The rooms are called as [`Walk::step`] calls them, but a run of records at a time: one room over the run, then the
+//! next. What a room leaves is dropped by the room that takes it last, so that every byte is paid once.
+
+use super::meter::Cost;
+use super::setting::Setting;
+use super::traffic::Traffic;
+use crate::log::{Batch, Origin, Record};
+use crate::model::{Offset, PartitionId};
+use crate::pipeline::Walk;
+use crate::pipeline::alert::{self, Alerted, Policy};
+use crate::pipeline::decode::{self, Bounds, Decoded};
+use crate::pipeline::detect::{Assessed, Detector, Rulebook};
+use crate::pipeline::enrich::{self, Atlas, Enriched, Enricher};
+use crate::pipeline::store::Block;
+use crate::pipeline::verify::{self, Checked, Trust};
+
+/// Records that go through a room before the next one has its turn: few enough to stay in the cache.
+const RUN_RECORDS: usize = 128;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Room {
+    /// Strict reading, masking, and the look for the home partition.
+    Decode,
+    Verify,
+    Enrich,
+    Detect,
+    Alert,
+    /// Rows into a block; what the rooms made is dropped here.
+    Store,
+    /// `Walk::step`, its outcome dropped.
+    Together,
+    /// `Walk::walk` into a block: all that is not I/O.
+    Walk,
+}
+
+impl Room {
+    pub(super) const ALL: [Self; 8] = [
+        Self::Decode,
+        Self::Verify,
+        Self::Enrich,
+        Self::Detect,
+        Self::Alert,
+        Self::Store,
+        Self::Together,
+        Self::Walk,
+    ];
+
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Decode => "decode",
+            Self::Verify => "verify",
+            Self::Enrich => "enrich",
+            Self::Detect => "detect",
+            Self::Alert => "alert",
+            Self::Store => "store",
+            Self::Together => "rooms together",
+            Self::Walk => "rooms and rows",
+        }
+    }
+}
+
+/// The costs of the traffic's walk, by [`Room`].
+pub(super) struct Costs([Cost; Room::ALL.len()]);
+
+impl Costs {
+    /// Walks the traffic `rounds` times, each with new state, and keeps the cheapest of each room.
+    pub(super) fn measure(traffic: &Traffic, setting: &Setting, rounds: usize) -> anyhow::Result<Self> {
+        let mut costs = Self::of_round(traffic, setting)?;
+        for _ in 1..rounds {
+            let again = Self::of_round(traffic, setting)?;
+            costs.0 = std::array::from_fn(|room| costs.0[room].cheaper(again.0[room]));
+        }
+        Ok(costs)
+    }
+
+    fn of_round(traffic: &Traffic, setting: &Setting) -> anyhow::Result<Self> {
+        let mut rooms = Rooms::new(setting);
+        for batch in &traffic.batches {
+            for from in (0..batch.len()).step_by(RUN_RECORDS) {
+                let records: Vec<_> = batch.slice(from..batch.len().min(from + RUN_RECORDS)).collect();
+                rooms.walk(&records, setting)?;
+            }
+        }
+        let mut costs = rooms.costs;
+        costs.0[Room::Together as usize] = together(traffic, setting);
+        costs.0[Room::Walk as usize] = into_blocks(traffic, setting);
+        Ok(costs)
+    }
+
+    pub(super) fn of(&self, room: Room) -> Cost {
+        self.0[room as usize]
+    }
+}
+
+/// The rooms and their state.
+struct Rooms {
+    costs: Costs,
+    bounds: Bounds,
+    origin: Origin,
+    enricher: Enricher,
+    detector: Detector,
+    block: Block,
+}
+
+impl Rooms {
+    fn new(setting: &Setting) -> Self {
+        let origin = setting.origin();
+        Self {
+            costs: Costs([Cost::default(); Room::ALL.len()]),
+            bounds: setting.bounds.clone(),
+            block: setting.block(origin.clone(), Offset::ZERO),
+            origin,
+            enricher: Enricher::default(),
+            detector: Detector::default(),
+        }
+    }
+
+    fn walk(&mut self, records: &[Record<'_>], setting: &Setting) -> anyhow::Result<()> {
+        let events = records.len();
+        let Self { costs: Costs(costs), bounds, origin, enricher, detector, block } = self;
+        // Room for what the rooms leave is made beforehand: the walk itself needs none.
+        let mut decoded = Vec::with_capacity(events);
+        costs[Room::Decode as usize].add(events, || decode_run(records, bounds, &mut decoded));
+        anyhow::ensure!(
+            decoded.len() == events,
+            "the simulator made an event that is rejected or not at home"
+        );
+        let (mut checked, trust) = (Vec::with_capacity(events), &setting.snapshots.verify);
+        costs[Room::Verify as usize].add(events, || verify_run(decoded, records, trust, &mut checked));
+        let (mut enriched, atlas) = (Vec::with_capacity(events), &setting.snapshots.enrich);
+        costs[Room::Enrich as usize].add(events, || enrich_run(checked, atlas, enricher, &mut enriched));
+        let (mut assessed, rules) = (Vec::with_capacity(events), &setting.snapshots.detect);
+        costs[Room::Detect as usize]
+            .add(events, || detect_run(enriched, records, rules, detector, &mut assessed));
+        let (mut alerted, policy) = (Vec::with_capacity(events), &setting.snapshots.alert);
+        costs[Room::Alert as usize].add(events, || alert_run(assessed, policy, origin, &mut alerted));
+        costs[Room::Store as usize].add(events, || store_run(alerted, records, block));
+        if block.is_full() {
+            *block = setting.block(origin.clone(), Offset::ZERO);
+        }
+        Ok(())
+    }
+}
+
+// Never inlined: callgrind knows each room by its function's name.
+
+#[inline(never)]
+fn decode_run<'r>(records: &[Record<'r>], bounds: &Bounds, out: &mut Vec<Decoded<'r>>) {
+    for record in records {
+        if let Ok(mut decoded) = decode::decode(record, bounds)
+            && decode::forward(&mut decoded, record, bounds, PartitionId(0)).is_none()
+        {
+            out.push(decoded);
+        }
+    }
+}
+
+#[inline(never)]
+fn verify_run<'r>(
+    decoded: Vec<Decoded<'r>>,
+    records: &[Record<'r>],
+    trust: &Trust,
+    out: &mut Vec<Checked<'r>>,
+) {
+    out.extend(
+        decoded.into_iter().zip(records).map(|(decoded, record)| verify::verify(decoded, record, trust)),
+    );
+}
+
+#[inline(never)]
+fn enrich_run<'r>(
+    checked: Vec<Checked<'r>>,
+    atlas: &Atlas,
+    enricher: &mut Enricher,
+    out: &mut Vec<Enriched<'r>>,
+) {
+    out.extend(checked.into_iter().map(|checked| enrich::enrich(checked, atlas, enricher)));
+}
+
+#[inline(never)]
+fn detect_run<'r>(
+    enriched: Vec<Enriched<'r>>,
+    records: &[Record<'r>],
+    rules: &Rulebook,
+    detector: &mut Detector,
+    out: &mut Vec<Assessed<'r>>,
+) {
+    let both = enriched.into_iter().zip(records);
+    out.extend(both.map(|(enriched, record)| detector.detect(enriched, record, rules)));
+}
+
+#[inline(never)]
+fn alert_run<'r>(assessed: Vec<Assessed<'r>>, policy: &Policy, origin: &Origin, out: &mut Vec<Alerted<'r>>) {
+    out.extend(assessed.into_iter().map(|assessed| alert::alert(assessed, policy, origin)));
+}
+
+#[inline(never)]
+fn store_run(alerted: Vec<Alerted<'_>>, records: &[Record<'_>], block: &mut Block) {
+    for (alerted, record) in alerted.into_iter().zip(records) {
+        block.push(record, alerted);
+    }
+}
+
+/// The whole step, record by record.
+fn together(traffic: &Traffic, setting: &Setting) -> Cost {
+    let (mut cost, mut walk) = (Cost::default(), setting.walk());
+    for batch in &traffic.batches {
+        cost.add(batch.len(), || step_run(&mut walk, batch));
+    }
+    cost
+}
+
+#[inline(never)]
+fn step_run(walk: &mut Walk, batch: &Batch) {
+    for record in batch.iter() {
+        drop(walk.step(&record));
+    }
+}
+
+/// The whole step into blocks, each cut when it is full.
+fn into_blocks(traffic: &Traffic, setting: &Setting) -> Cost {
+    let (mut cost, mut walk) = (Cost::default(), setting.walk());
+    let origin = setting.origin();
+    let mut block = setting.block(origin.clone(), Offset::ZERO);
+    for batch in &traffic.batches {
+        cost.add(batch.len(), || walk.walk(batch, 0..batch.len(), Some(&mut block)));
+        if block.is_full() {
+            let (full, end) = (block, batch.position().unwrap_or_default());
+            block = setting.block(origin.clone(), end);
+            cost.add(0, || drop(full.cut(end)));
+        }
+    }
+    cost
+}
