@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::meter::{held_bytes, resident_bytes};
 use super::report::Report;
 use super::setting::Setting;
-use super::traffic::{PEOPLE, TENANTS, plan, push, record};
+use super::traffic::{PEOPLE, START, TENANTS, plan, push, record};
 use crate::log::{Batch, home_partition};
 use crate::model::{Event, PartitionId};
 use crate::pipeline::Walk;
@@ -30,7 +30,7 @@ pub(super) fn measure(setting: &Setting, subjects: usize, report: &mut Report) -
         (0..PARTITIONS).map(|partition| setting.walk_of(PARTITIONS, PartitionId(partition))).collect();
     let people = PEOPLE * TENANTS;
     let (events, namesakes) = (people * USES, subjects.div_ceil(people));
-    let simulator = Simulator::new(plan(1, events as f64 / SPAN.as_secs_f64(), None));
+    let simulator = Simulator::new(plan(1, START, events as f64 / SPAN.as_secs_f64(), None));
     let mut batch = Batch::default();
     for (number, simulated) in simulator.take(events).enumerate() {
         for namesake in 0..namesakes {

@@ -49,6 +49,11 @@ fn thread_cpu() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
+/// Processor time of this process: all its threads, none of its children.
+pub(super) fn process_cpu() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
+}
+
 /// Bytes that this thread allocated and nobody gave back: a difference of two says what something keeps.
 pub(super) fn held_bytes() -> i64 {
     let Allocated { bytes, freed, .. } = allocated();

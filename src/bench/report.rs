@@ -7,7 +7,9 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
+use super::latency::Latencies;
 use super::meter::Cost;
+use super::way::{Through, Took};
 use crate::pipeline::detect::StateSize;
 
 /// Where both go.
@@ -61,6 +63,65 @@ impl Report {
             "what": "memory", "subjects": size.subjects, "tokens": size.tokens, "evicted": size.evicted,
             "state_bytes": size.bytes, "state_bytes_per_subject": state, "held_bytes_per_subject": held,
             "resident_bytes": resident,
+        }))
+    }
+
+    /// The head of the table of whole ways.
+    pub(super) fn way_head(&mut self) {
+        println!(
+            "\n{:<24} {:>12} {:>12} {:>12} {:>8} {:>12} {:>12}",
+            "log to ClickHouse, us", "all, CPU", "floor, CPU", "own, CPU", "ratio", "events/s", "floor's"
+        );
+    }
+
+    /// Processor time an event of this process, and events a second by the clock, beside the floor's.
+    pub(super) fn way(
+        &mut self,
+        log: Through,
+        keyed: bool,
+        events: usize,
+        floor: Took,
+        walk: Took,
+    ) -> anyhow::Result<()> {
+        let producer = if keyed { "keyed" } else { "keyless" };
+        let us = |took: Took| took.cpu.as_secs_f64() * 1e6 / events as f64;
+        let a_second = |took: Took| events as f64 / took.elapsed.as_secs_f64();
+        let (all, least) = (us(walk), us(floor));
+        println!(
+            "{:<24} {all:>12.2} {least:>12.2} {:>12.2} {:>8.2} {:>12.0} {:>12.0}",
+            format!("{log}, {producer}"),
+            all - least,
+            all / least,
+            a_second(walk),
+            a_second(floor)
+        );
+        self.line(&json!({
+            "what": "log to ClickHouse", "log": log.to_string(), "producer": producer, "events": events,
+            "cpu_us_per_event": all, "floor_cpu_us_per_event": least, "own_cpu_us_per_event": all - least,
+            "ratio": all / least, "events_per_second": a_second(walk),
+            "floor_events_per_second": a_second(floor),
+        }))
+    }
+
+    /// The head of the table of latencies.
+    pub(super) fn latency_head(&mut self) {
+        println!(
+            "\n{:<24} {:>12} {:>8} {:>14} {:>14} {:>14}",
+            "at half load, ms", "events/s", "alerts", "outbox p50", "outbox p99", "row p95"
+        );
+    }
+
+    /// From the append to the alert in the outbox, and to the row that a query sees.
+    pub(super) fn latency(&mut self, log: Through, rate: f64, measured: &Latencies) -> anyhow::Result<()> {
+        let alerts = measured.outbox.len();
+        let [p50, p99] = [0.50, 0.99].map(|share| Latencies::percentile(&measured.outbox, share));
+        let row = Latencies::percentile(&measured.row, 0.95);
+        let [half, most, visible] =
+            [p50, p99, row].map(|ms| ms.map_or_else(|| "-".to_owned(), |ms| ms.to_string()));
+        println!("{log:<24} {rate:>12.0} {alerts:>8} {half:>14} {most:>14} {visible:>14}");
+        self.line(&json!({
+            "what": "latency", "log": log.to_string(), "events_per_second": rate, "alerts": alerts,
+            "outbox_p50_ms": p50, "outbox_p99_ms": p99, "row_p95_ms": row,
         }))
     }
 

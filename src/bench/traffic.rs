@@ -74,17 +74,21 @@ pub(super) fn push(batch: &mut Batch, number: usize, time: UnixMs, record: &NewR
 }
 
 /// Busy traffic with attacks.
-pub(super) fn simulator(seed: u64) -> Simulator {
-    Simulator::new(plan(seed, 200.0, Some(Duration::from_secs(20))))
+fn simulator(seed: u64) -> Simulator {
+    Simulator::new(plan(seed, START, BUSY, Some(ATTACK_EVERY)))
 }
 
-/// Traffic of [`PEOPLE`] in each tenant. The day begins at eight, when people do.
-pub(super) const fn plan(seed: u64, rate: f64, attack_every: Option<Duration>) -> Plan {
-    Plan { seed, start: START, rate, tenants: TENANTS, people: PEOPLE, attack_every }
+/// Traffic of [`PEOPLE`] in each tenant.
+pub(super) const fn plan(seed: u64, start: UnixMs, rate: f64, attack_every: Option<Duration>) -> Plan {
+    Plan { seed, start, rate, tenants: TENANTS, people: PEOPLE, attack_every }
 }
 
-/// 2026-11-23T08:00:00Z.
-const START: UnixMs = UnixMs::new(1_795_420_800_000);
+/// Events a second of event time, where nothing else is wanted.
+pub(super) const BUSY: f64 = 200.0;
+pub(super) const ATTACK_EVERY: Duration = Duration::from_secs(20);
+
+/// 2026-11-23T08:00:00Z: the day begins when people do.
+pub(super) const START: UnixMs = UnixMs::new(1_795_420_800_000);
 
 /// An event as our own producers write it.
 pub(super) fn record(event: &Event<'_>, key: Option<&hmac::Key>) -> NewRecord {
