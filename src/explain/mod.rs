@@ -18,6 +18,7 @@ mod tests;
 use std::collections::HashMap;
 
 use aws_lc_rs::hmac;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::clickhouse::{ClickHouseError, Client};
@@ -74,6 +75,8 @@ pub(crate) struct Explainer {
     suppressions: Vec<Suppression>,
     /// Signs again what was well signed: [`keys::door`].
     door: hmac::Key,
+    /// One explanation at a time: whoever asks for many must take neither memory nor more than a core from the walk.
+    turns: Semaphore,
 }
 
 /// An event that was posted to be explained.
@@ -106,11 +109,13 @@ impl Explainer {
         suppressions: Vec<Suppression>,
         ingest_key: &Secret,
     ) -> Self {
-        Self { client, bounds, snapshots, suppressions, door: keys::door(ingest_key) }
+        let (door, turns) = (keys::door(ingest_key), Semaphore::new(1));
+        Self { client, bounds, snapshots, suppressions, door, turns }
     }
 
     /// The event of that id, or else the case; `None` if ClickHouse knows neither.
     pub(crate) async fn find(&self, id: Uuid) -> Result<Option<Found>, ExplainError> {
+        let _turn = self.turns.acquire().await;
         if let Some(row) = trail::event(&self.client, id).await? {
             let before = Moment { received_at: row.received_at, offset: row.offset };
             let history = self.history(&row.tenant, &row.sub, before).await?;
@@ -132,6 +137,7 @@ impl Explainer {
         events: Vec<Posted>,
         now: UnixMs,
     ) -> Result<Vec<Explained>, ExplainError> {
+        let _turn = self.turns.acquire().await;
         // By tenant and subject: each with its place in the body.
         let mut subjects: HashMap<(String, String), Vec<Placed>> = HashMap::new();
         for (index, Posted { id, tenant, sub, record }) in events.into_iter().enumerate() {

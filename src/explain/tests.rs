@@ -13,11 +13,11 @@ use super::*;
 use crate::clickhouse::testing::Database;
 use crate::config::{Signatures, Tenant};
 use crate::log::Batch;
-use crate::model::{Flags, Offset};
+use crate::model::{Flags, NotAlerted, Offset, RuleId, Severity};
 use crate::pipeline::Snapshots;
 use crate::pipeline::decode::tests::properties;
 use crate::pipeline::decode::{Decoded, decode};
-use crate::pipeline::store::testing::{TestLog, block_at, bounds, event, push_batch, received};
+use crate::pipeline::store::testing::{TestLog, block_at, bounds, event, finding, push_batch, received};
 use crate::pipeline::store::{Put, Store};
 use crate::pipeline::{alert, detect, enrich, verify};
 
@@ -101,6 +101,46 @@ async fn what_is_read_back_is_the_event_that_was_walked() {
         compared += 1;
     }
     assert!(compared > 100, "most of what is generated must be events: {compared}");
+}
+
+#[test]
+fn a_story_says_why_nobody_was_told() {
+    let check = |severity, not_alerted: Option<NotAlerted>, suppressed_by: &str, expected: &str| {
+        let mut told = finding(RuleId::TokenReplay, severity, 1);
+        told.is_alert = not_alerted.is_none();
+        (told.not_alerted, told.suppressed_by) = (not_alerted, suppressed_by.to_owned());
+        let suppression = Suppression {
+            name: "ann: pen test".to_owned(),
+            rule: RuleId::TokenReplay,
+            tenant: None,
+            sub: None,
+            client_id: None,
+            gateway: None,
+            cidr: None,
+            expires: received(60),
+        };
+        let story = Story::new(told, Vec::new(), &[suppression]).to_string();
+        assert!(story.contains(&format!("  told     {expected}\n")), "{story}");
+        assert!(story.contains("  lowered  by vpn\n") && story.contains(", open, 2 matches\n"), "{story}");
+    };
+    check(Severity::High, None, "", "an alert");
+    check(Severity::Low, Some(NotAlerted::Severity), "", "no alert: severity low is below medium");
+    check(Severity::High, Some(NotAlerted::Confidence), "", "no alert: confidence medium is below medium");
+    let (suppressed, muted) = (Some(NotAlerted::Suppressed), "no alert: suppressed by ann: pen test");
+    check(Severity::High, suppressed, "ann: pen test", &format!("{muted}, until 2026-11-23T10:16:01.000Z"));
+    check(Severity::High, suppressed, "bob: holiday", "no alert: suppressed by bob: holiday");
+}
+
+#[test]
+fn no_control_character_of_a_name_reaches_the_terminal() {
+    let mut case = finding(RuleId::TokenReplay, Severity::High, 1);
+    case.case.sub = "\u{1b}[2Jalice\nroot".to_owned();
+    case.case.summary = "\u{9b}2J\r".to_owned();
+    let events = vec![json!({"event_id": "\u{7}", "city": "\u{1b}[2J"})];
+    let story = Story::new(case, events, &[]).to_string();
+    let bad = story.chars().filter(|character| character.is_control() && *character != '\n');
+    assert_eq!(bad.collect::<String>(), "");
+    assert!(!story.contains("\nroot"), "{story}");
 }
 
 #[tokio::test]
