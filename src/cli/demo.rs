@@ -102,7 +102,11 @@ impl Demo {
             .await?;
         let alerts = *self.count.lock().unwrap_or_else(PoisonError::into_inner);
         let sent = node.metrics.door_events_accepted.get();
+        let waiting = sent.saturating_sub(rows);
         println!("\n{sent} events, {rows} rows, {} cases, {alerts} alerts", found.len());
+        if waiting > 0 {
+            println!("{waiting} events came too late to be walked: they lie in the log for the next start");
+        }
         print!("{}", Scores::of(labels, &found, sent));
         Ok(())
     }
