@@ -24,7 +24,7 @@ pub(crate) struct TestApp {
 }
 
 impl TestApp {
-    /// `config` is the text of `jwtrail.toml`, besides addresses and paths.
+    /// `config` is the text of `jwtrail.toml`, besides addresses and paths; `{dir}` in it is a directory of the test's own.
     pub(crate) fn new(config: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
@@ -60,7 +60,7 @@ impl TestApp {
              [clickhouse]\n{clickhouse}\n",
             data = self.data,
             api = self.api,
-            config = self.config,
+            config = self.config.replace("{dir}", &self.dir.path().display().to_string()),
         );
         std::fs::write(self.path("jwtrail.toml"), text).unwrap();
     }

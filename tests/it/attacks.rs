@@ -63,7 +63,8 @@ async fn the_banners_two_sends_are_two_high_alerts_at_the_webhook_and_rows_in_cl
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_in_any_field_is_masked_everywhere_and_its_event_is_a_row() {
-    let app = TestApp::new("[[destination]]\nname = \"file\"\nkind = \"file\"\npath = \"alerts.jsonl\"\n");
+    let app =
+        TestApp::new("[[destination]]\nname = \"file\"\nkind = \"file\"\npath = \"{dir}/alerts.jsonl\"\n");
     let up = app.up().await;
     // {"alg":"ES256"}.{"sub":"x"}.SIGNATURE, made up: the middle and the end are what a thief would want.
     let (payload, signature) = ("eyJzdWIiOiJ4In0", "c2VjcmV0LXNpZ25hdHVyZS1vZi1hLXRva2Vu");
@@ -98,6 +99,11 @@ async fn a_token_in_any_field_is_masked_everywhere_and_its_event_is_a_row() {
     }
     let metrics = reqwest::get(format!("http://{}/metrics", app.api)).await.unwrap().text().await.unwrap();
     assert!(!metrics.contains(signature));
+    let told = app.path("alerts.jsonl");
+    wait_for("the alert in the file", async || {
+        std::fs::read_to_string(&told).is_ok_and(|text| text.contains("token_leak")).then_some(())
+    })
+    .await;
     assert!(up.stop().await.success());
     assert_nowhere(&app.path(""), signature.as_bytes());
     assert_nowhere(&app.path(""), payload.as_bytes());
