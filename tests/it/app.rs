@@ -20,6 +20,8 @@ pub(crate) struct TestApp {
     data: PathBuf,
     pub(crate) api: SocketAddr,
     pub(crate) clickhouse: SocketAddr,
+    /// Metrics and health of `run`.
+    pub(crate) run_metrics: SocketAddr,
     http: reqwest::Client,
 }
 
@@ -47,12 +49,21 @@ impl TestApp {
     }
 
     fn with(dir: TempDir, config: &str, data: PathBuf, clickhouse: SocketAddr) -> Self {
-        let [api] = free_addresses();
-        Self { dir, config: config.to_owned(), data, api, clickhouse, http: reqwest::Client::new() }
+        let [api, run_metrics] = free_addresses();
+        Self {
+            dir,
+            config: config.to_owned(),
+            data,
+            api,
+            clickhouse,
+            run_metrics,
+            http: reqwest::Client::new(),
+        }
     }
 
     fn configure(&self, clickhouse: &str) {
-        let [run, deliver] = free_addresses();
+        let [deliver] = free_addresses();
+        let run = self.run_metrics;
         let overlay = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/overlay-demo.csv");
         let text = format!(
             "data_dir = {data:?}\napi = \"{api}\"\nrun_metrics = \"{run}\"\n\

@@ -109,6 +109,84 @@ async fn keyless_records_are_rows_are_brought_home_and_alert_across_partitions_w
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_an_event_is_a_dead_letter_with_its_reason_and_the_rest_goes_on() {
+    let deployment = Deployment::start().await;
+    let app = &deployment.app;
+    let run = app.start(&["run"]);
+    let good = |number| event(number, "alice", "203.0.113.7", "Firefox/145.0", &now());
+    let with = |name: &str, value: Value| {
+        let mut event = good(99);
+        event[name] = value;
+        event.to_string()
+    };
+    let mut deep = json!(1);
+    for _ in 0..20 {
+        deep = json!([deep]);
+    }
+    let login = json!({"username": "alice", "reason": "bad_password"});
+    let mut unsigned_login = good(98);
+    unsigned_login["kind"] = json!("login_failed");
+    unsigned_login["login"] = login;
+    let lines = [
+        good(1).to_string(),
+        "no JSON".to_owned(),
+        with("version", json!(2)),
+        with("kind", json!("stolen")),
+        with("time", json!(7)),
+        with("tenant", json!("Not A Name")),
+        with("surplus", deep),
+        with("surplus", json!("x".repeat(40_000))),
+        unsigned_login.to_string(),
+        good(2).to_string(),
+    ];
+    kcat(&deployment.broker.address(), &lines);
+    let reasons = [
+        "bad_type",
+        "bad_value",
+        "issuer_signature_invalid",
+        "not_json",
+        "too_deep",
+        "too_large",
+        "unknown_kind",
+        "unknown_version",
+    ];
+    let expected: Vec<String> = reasons.iter().map(|reason| format!("{reason}\t1")).collect();
+    app.eventually(
+        "SELECT reason, count() FROM rejects FINAL GROUP BY reason ORDER BY reason",
+        &expected.join("\n"),
+    )
+    .await;
+    app.eventually("SELECT count() FROM events", "2").await;
+    app.assert_complete().await;
+    let metrics = || async {
+        reqwest::get(format!("http://{}/metrics", app.run_metrics)).await.ok()?.text().await.ok()
+    };
+    for reason in reasons {
+        let line = format!("jwtrail_records_dead_lettered_total{{reason=\"{reason}\"}} 1");
+        wait_for(&line, async || metrics().await.filter(|metrics| metrics.contains(&line))).await;
+    }
+    let letters = Command::new("kcat")
+        .args([
+            "-C",
+            "-e",
+            "-q",
+            "-b",
+            &deployment.broker.address(),
+            "-t",
+            "jwtrail.dead-letters",
+            "-f",
+            "%h\n",
+        ])
+        .output()
+        .unwrap();
+    let letters = String::from_utf8(letters.stdout).unwrap();
+    for reason in reasons {
+        assert!(letters.contains(&format!("jwtrail-reason={reason}")), "{reason} is not in\n{letters}");
+    }
+    assert!(run.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_former_owner_that_wakes_up_stores_nothing() {
     let deployment = Deployment::start().await;
     let app = &deployment.app;
