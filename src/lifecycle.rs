@@ -2,7 +2,7 @@
 //! exits 0; the second, or the grace period's end, aborts without committing (safe, because ids are deterministic).
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -26,13 +26,16 @@ type Task = (String, JoinHandle<()>);
 pub(crate) struct Lifecycle {
     phase: watch::Sender<Phase>,
     tasks: Arc<Mutex<Vec<Task>>>,
+    /// Why the process ends although nobody asked for it.
+    failure: Arc<OnceLock<String>>,
     grace: Duration,
 }
 
 impl Lifecycle {
     /// `grace` is how long draining may take before it turns into aborting.
     pub(crate) fn new(grace: Duration) -> Self {
-        Self { phase: watch::Sender::new(Phase::Running), tasks: Arc::default(), grace }
+        let phase = watch::Sender::new(Phase::Running);
+        Self { phase, tasks: Arc::default(), failure: Arc::default(), grace }
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -65,17 +68,32 @@ impl Lifecycle {
         });
     }
 
-    /// Spawns a task that [`Lifecycle::finish`] waits for. A task that panics sets the process draining: half a
-    /// pipeline must not look healthy.
+    /// Drains because a part of the process is broken for good: half a pipeline must not look healthy.
+    pub(crate) fn fail(&self, why: String) {
+        tracing::error!(why, "shutting down");
+        // The first failure is what the others come from.
+        let _ = self.failure.set(why);
+        self.advance(Phase::Draining);
+    }
+
+    /// Why the process ends, if it failed.
+    pub(crate) fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
+    }
+
+    /// Spawns a task that [`Lifecycle::finish`] waits for. A task that panics is a [failure](Self::fail).
     pub(crate) fn spawn(&self, name: impl Into<String>, task: impl Future<Output = ()> + Send + 'static) {
         let name = name.into();
         let panicked = PanicGuard { lifecycle: self.clone(), name: name.clone() };
         #[expect(clippy::disallowed_methods, reason = "this is the owner of task spawning")]
         let handle = tokio::spawn(async move {
             task.await;
-            std::mem::forget(panicked);
+            drop(panicked);
         });
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push((name, handle));
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        // Lanes come and go for as long as the process lives: what has ended need not be waited for.
+        tasks.retain(|(_, handle)| !handle.is_finished());
+        tasks.push((name, handle));
     }
 
     /// Spawns a named plain thread: the pure rooms and blocking clients run on these.
@@ -141,8 +159,41 @@ struct PanicGuard {
 impl Drop for PanicGuard {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            tracing::error!(task = self.name, "a task panicked: shutting down");
-            self.lifecycle.advance(Phase::Draining);
+            self.lifecycle.fail(format!("{} panicked", self.name));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_drains_and_is_a_failure() {
+        let lifecycle = Lifecycle::new(Duration::from_secs(60));
+        let sees = lifecycle.clone();
+        lifecycle.spawn("other", async move { sees.draining().await });
+        assert_eq!(lifecycle.failure(), None);
+        lifecycle.spawn("first", async { panic!("of the test") });
+        assert_eq!(lifecycle.finish().await, Vec::<String>::new());
+        assert_eq!(lifecycle.failure(), Some("first panicked"));
+        lifecycle.fail("what comes of it".to_owned());
+        assert_eq!(lifecycle.failure(), Some("first panicked"));
+    }
+
+    #[tokio::test]
+    async fn an_end_that_was_asked_for_is_no_failure() {
+        let lifecycle = Lifecycle::new(Duration::from_secs(60));
+        for _ in 0..100 {
+            let (end, ended) = tokio::sync::oneshot::channel::<()>();
+            lifecycle.spawn("short", async { drop(end) });
+            assert!(ended.await.is_err());
+            tokio::task::yield_now().await;
+        }
+        let waiting = lifecycle.tasks.lock().unwrap().len();
+        assert!(waiting < 10, "{waiting} tasks are kept");
+        lifecycle.advance(Phase::Draining);
+        assert_eq!(lifecycle.finish().await, Vec::<String>::new());
+        assert_eq!(lifecycle.failure(), None);
     }
 }

@@ -198,6 +198,9 @@ impl Node {
     /// Waits for the signal, then for everything to end.
     pub(super) async fn finish(&self) -> anyhow::Result<()> {
         let left = self.lifecycle.finish().await;
+        if let Some(failure) = self.lifecycle.failure() {
+            return Err(anyhow!("{failure}"));
+        }
         if self.lifecycle.phase() == Phase::Aborting && !left.is_empty() {
             return Err(anyhow!("aborted; what was not committed is walked again at the next start"));
         }
