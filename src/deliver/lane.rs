@@ -151,7 +151,7 @@ impl Lane {
                 // Cancel-safe, as the seam promises: another branch winning loses no record.
                 read = self.lane.next(&mut self.batch, BATCH), if self.queue.has_room() => match read {
                     Ok(()) => self.take_batch(),
-                    Err(error @ LogError::Unavailable { .. }) => {
+                    Err(error @ (LogError::Unavailable { .. } | LogError::NotHeld { .. })) => {
                         self.courier.count_failure(&error.into());
                         tokio::time::sleep(LOG_PAUSE).await;
                     }

@@ -4,6 +4,9 @@ use std::ops::Range;
 
 use crate::model::{Offset, PartitionId, UnixMs};
 
+/// What a batch holds at most, but for its last record: large records must not take the more memory the more there are.
+const FULL_BYTES: usize = 8 << 20;
+
 /// Records of one partition, in order. Filled by a lane, walked, and handed back to be filled again.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
@@ -91,9 +94,9 @@ impl Batch {
         self.records.is_empty()
     }
 
-    /// Bytes of keys, values and headers.
-    pub(crate) fn size_bytes(&self) -> usize {
-        self.bytes.len()
+    /// Whether a lane should put no more in, of which `max` records were wanted.
+    pub(crate) fn is_full(&self, max: usize) -> bool {
+        self.len() >= max || self.bytes.len() >= FULL_BYTES
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = Record<'_>> {

@@ -96,6 +96,9 @@ pub(crate) enum LogError {
     /// Try again later: the broker is away, a request timed out.
     #[error("the log cannot be reached while {doing}: {cause}; it is tried again")]
     Unavailable { doing: &'static str, cause: String },
+    /// The lane's partition was let go or lost: whoever owns it next goes on.
+    #[error("{doing}: the partition is not held any more")]
+    NotHeld { doing: &'static str },
     /// The records are larger than the log takes.
     #[error("a record of {bytes} bytes is more than the log takes")]
     TooLarge { bytes: usize },
@@ -115,6 +118,7 @@ impl LogError {
     pub(crate) const fn code(&self) -> &'static str {
         match self {
             Self::Unavailable { .. } => "log_unavailable",
+            Self::NotHeld { .. } => "not_held",
             Self::TooLarge { .. } => "record_too_large",
             Self::Topic { .. } => "topic_wrong",
             Self::Settings { .. } => "log_settings",

@@ -92,10 +92,7 @@ impl JournalLane {
     fn not_held(&self, doing: &'static str) -> LogError {
         match self.handle.broken.get() {
             Some(cause) => broken(doing, cause),
-            None => LogError::Unavailable {
-                doing,
-                cause: format!("{} is not held any more", self.partition.name()),
-            },
+            None => LogError::NotHeld { doing },
         }
     }
 }

@@ -11,9 +11,6 @@ use super::store::{self, broken};
 use crate::log::{Batch, LogError, Topic};
 use crate::model::{Offset, PartitionId, UnixMs};
 
-/// A read takes no more than this (and one record), whatever was asked: memory stays bounded.
-const BATCH_BYTES: usize = 8 << 20;
-
 /// A run of frames in a keyspace of its own.
 #[derive(Clone)]
 pub(super) struct Segment {
@@ -80,7 +77,7 @@ impl Partition {
             batch.set_position(Offset::new(from).ok_or_else(|| self.missing(DOING, from))?);
             return Ok(());
         }
-        let room = |batch: &Batch| batch.len() < max && batch.size_bytes() < BATCH_BYTES;
+        let room = |batch: &Batch| !batch.is_full(max);
         let first = segments.partition_point(|(base, _)| *base <= from).saturating_sub(1);
         for (index, (_, keyspace)) in segments.iter().enumerate().skip(first) {
             let segment_end = segments.get(index + 1).map_or(until, |(base, _)| *base).min(until);

@@ -157,7 +157,7 @@ impl LaneState {
         if reader.seeking {
             return Ok(Found::Nothing);
         }
-        while batch.len() < max {
+        while !batch.is_full(max) {
             match queue.poll(Duration::ZERO) {
                 None => break,
                 Some(Ok(message)) => {
@@ -290,8 +290,8 @@ impl Lane for KafkaLane {
 }
 
 /// Of a lane that is dead.
-fn not_held(doing: &'static str) -> LogError {
-    LogError::Unavailable { doing, cause: "it is not held any more".to_owned() }
+const fn not_held(doing: &'static str) -> LogError {
+    LogError::NotHeld { doing }
 }
 
 /// Copies a message into the batch; answers the offset after it.
