@@ -65,6 +65,11 @@ impl Condition {
         self.set(Err(reason.into()));
     }
 
+    /// The part is somebody else's now, and its condition no concern of this process.
+    pub(crate) fn withdraw(self) {
+        self.readiness.lock().by_name.retain(|name, there| *name != self.name || there.owner != self.owner);
+    }
+
     fn set(&self, state: Result<(), String>) {
         let mut conditions = self.readiness.lock();
         if let Some(mine) = conditions.by_name.get_mut(&self.name).filter(|there| there.owner == self.owner) {
@@ -94,5 +99,15 @@ mod tests {
         assert_eq!(readiness.now(), BTreeMap::from([("partition 0".to_owned(), Ok(()))]));
         drop(second);
         assert_eq!(readiness.now(), BTreeMap::from([("partition 0".to_owned(), Err("ended".to_owned()))]));
+    }
+
+    #[test]
+    fn what_is_withdrawn_is_not_waited_for() {
+        let readiness = Readiness::default();
+        let (former, lasting) = (readiness.condition("partition 0"), readiness.condition("partition 1"));
+        lasting.met();
+        readiness.condition("partition 0").withdraw();
+        former.withdraw();
+        assert_eq!(readiness.now(), BTreeMap::from([("partition 1".to_owned(), Ok(()))]));
     }
 }

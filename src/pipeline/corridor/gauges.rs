@@ -34,10 +34,6 @@ impl Gauges {
         show(&owned, metrics);
     }
 
-    pub(super) fn let_all_go(&self) {
-        self.lock().clear();
-    }
-
     /// One partition's detector, as it is now.
     pub(super) fn detector(&self, partition: PartitionId, size: StateSize, metrics: &Metrics) {
         let mut owned = self.lock();

@@ -47,7 +47,16 @@ pub(super) enum LaneError {
 impl LaneError {
     /// Whether somebody else has the partition: ending is all there is to do.
     pub(super) const fn is_not_owner(&self) -> bool {
-        matches!(self, Self::Settle(SettleError::NotOwner(_)))
+        matches!(
+            self,
+            Self::Log(LogError::NotHeld { .. })
+                | Self::Settle(SettleError::NotOwner(_) | SettleError::Log(LogError::NotHeld { .. }))
+        )
+    }
+
+    /// Whether a room of the walk panicked: walking the same record again would not help.
+    pub(super) const fn is_ours(&self) -> bool {
+        matches!(self, Self::Worker(_))
     }
 
     /// Whether only an operator's word (`--adopt`) lets this partition go on.
@@ -250,11 +259,7 @@ impl OwnedLane {
 
     /// Walk what was fetched, else fetch; nothing while the block is full.
     fn next_step(&mut self) -> Option<Step> {
-        if self
-            .filling
-            .as_ref()
-            .is_none_or(|filling| filling.block.is_full() || self.is_at_reserved_end(filling))
-        {
+        if self.filling.as_ref().is_none_or(|filling| self.is_complete(filling)) {
             return None;
         }
         if let Some(fetched) = self.rest.take() {
@@ -298,20 +303,27 @@ impl OwnedLane {
         fetched.walked..end.max(fetched.walked)
     }
 
-    fn is_at_reserved_end(&self, filling: &Filling) -> bool {
-        self.must_end_at.is_some_and(|end| filling.position > end)
+    /// Whether the block takes no more records. One that a former owner reserved goes on to its end however large it
+    /// gets: its records may come in other batches this time, and it may be called full at another one.
+    fn is_complete(&self, filling: &Filling) -> bool {
+        match self.must_end_at {
+            Some(end) => filling.position > end,
+            None => filling.block.is_full(),
+        }
     }
 
+    /// When the block is old enough; a reserved one waits for its end alone.
     fn due_at(&self) -> Option<Instant> {
-        Some(self.filling_since? + self.context.pace.age(self.context.owned()))
+        let since = self.filling_since.filter(|_| self.must_end_at.is_none())?;
+        Some(since + self.context.pace.age(self.context.owned()))
     }
 
     fn is_due(&self, filling: &Filling, finishing: bool) -> bool {
         if self.must_end_at.is_some() {
-            return self.is_at_reserved_end(filling);
+            return self.is_complete(filling);
         }
         let aged = || self.due_at().is_some_and(|due| due <= Instant::now());
-        !filling.block.is_empty() && (finishing || filling.block.is_full() || aged())
+        !filling.block.is_empty() && (finishing || self.is_complete(filling) || aged())
     }
 
     /// Starts the next settling: commits the end of what is stored, together with the next block if that is due.

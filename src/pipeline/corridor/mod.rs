@@ -5,7 +5,11 @@ mod gauges;
 mod lane;
 mod workers;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -217,33 +221,49 @@ async fn tell_trouble(context: Arc<Context>, lifecycle: Lifecycle) {
 struct Member<'c> {
     condition: &'c Condition,
     /// Partitions that wait for an operator's word.
-    stuck: Vec<Condition>,
+    stuck: HashMap<PartitionId, Condition>,
     context: Arc<Context>,
     lifecycle: Lifecycle,
     lanes: HashMap<PartitionId, Running>,
+    /// How many lanes were started: numbers the next one.
+    started: u64,
     /// Lanes that ended by themselves say so here.
-    failed: mpsc::Receiver<(PartitionId, LaneError)>,
-    failing: mpsc::Sender<(PartitionId, LaneError)>,
+    failed: mpsc::Receiver<Failed>,
+    failing: mpsc::Sender<Failed>,
+    /// Nothing is ever sent: whoever waits for a lane's end holds a clone, and closed means that all have ended.
+    leaving: mpsc::Sender<Infallible>,
+    left: mpsc::Receiver<Infallible>,
+}
+
+/// A lane that ended by itself.
+struct Failed {
+    partition: PartitionId,
+    number: u64,
+    error: LaneError,
 }
 
 /// A lane as its member sees it.
 struct Running {
+    /// Tells it from the partition's former lanes.
+    number: u64,
     orders: watch::Sender<Orders>,
     ended: oneshot::Receiver<()>,
 }
 
 impl Running {
     /// Gives the order and waits for the lane's end; a lane that takes too long is dropped.
-    async fn end(self, orders: Orders) {
+    async fn end(self, orders: Orders, lifecycle: &Lifecycle) {
         let _ = self.orders.send(orders);
         let mut ended = self.ended;
-        if tokio::time::timeout(LET_GO_WITHIN, &mut ended).await.is_err() {
-            tracing::warn!(
+        tokio::select! {
+            _ = &mut ended => return,
+            () = tokio::time::sleep(LET_GO_WITHIN) => tracing::warn!(
                 "a lane did not settle in time: what it holds is dropped, the next owner repeats it"
-            );
-            let _ = self.orders.send(Orders::Drop);
-            let _ = ended.await;
+            ),
+            () = lifecycle.aborting() => {}
         }
+        let _ = self.orders.send(Orders::Drop);
+        let _ = ended.await;
     }
 }
 
@@ -251,7 +271,9 @@ impl<'c> Member<'c> {
     fn new(context: Arc<Context>, lifecycle: Lifecycle, condition: &'c Condition) -> Self {
         // One place a lane would do; a lane that ends must never wait for its member.
         let (failing, failed) = mpsc::channel(1_024);
-        Self { condition, stuck: Vec::new(), context, lifecycle, lanes: HashMap::new(), failed, failing }
+        let (leaving, left) = mpsc::channel(1);
+        let (stuck, lanes) = (HashMap::new(), HashMap::new());
+        Self { condition, stuck, context, lifecycle, lanes, started: 0, failed, failing, leaving, left }
     }
 
     /// Returns `Ok` when the process drains and every lane has settled, an error when the group must be joined anew.
@@ -265,11 +287,11 @@ impl<'c> Member<'c> {
         let outcome = loop {
             tokio::select! {
                 event = membership.next() => match event {
-                    Ok(event) => self.handle(event).await,
+                    Ok(event) => self.handle(event),
                     Err(error) => break Err(error.into()),
                 },
-                Some((partition, error)) = self.failed.recv() => {
-                    if let Some(error) = self.lane_failed(partition, error) {
+                Some(failed) = self.failed.recv() => {
+                    if let Some(error) = self.lane_failed(failed) {
                         break Err(error);
                     }
                 }
@@ -277,33 +299,23 @@ impl<'c> Member<'c> {
             }
         };
         let orders = if outcome.is_ok() { Orders::Finish } else { Orders::Drop };
-        let lanes: Vec<_> = std::mem::take(&mut self.lanes).into_values().collect();
-        for lane in &lanes {
-            let _ = lane.orders.send(orders);
+        for partition in self.lanes.keys().copied().collect::<Vec<_>>() {
+            self.let_go(partition, orders, None);
         }
-        let aborting = async {
-            self.lifecycle.aborting().await;
-            Orders::Drop
-        };
-        let ending = async {
-            for lane in lanes {
-                lane.end(orders).await;
-            }
-        };
-        tokio::select! { () = ending => {} _ = aborting => {} }
-        self.context.gauges.let_all_go();
+        drop(self.leaving);
+        let _ = self.left.recv().await;
         // Only now may the group learn that we are gone: until here the partitions were ours.
         drop(membership);
         outcome
     }
 
-    async fn handle(&mut self, event: MemberEvent) {
+    fn handle(&mut self, event: MemberEvent) {
         match event {
             MemberEvent::Assigned(assigned) => self.start(assigned),
             MemberEvent::Revoked { partition, done } => {
-                self.let_go(partition, Orders::Finish, Some(done)).await
+                self.let_go(partition, Orders::Finish, Some(done));
             }
-            MemberEvent::Lost { partition } => self.let_go(partition, Orders::Drop, None).await,
+            MemberEvent::Lost { partition } => self.let_go(partition, Orders::Drop, None),
         }
     }
 
@@ -311,30 +323,53 @@ impl<'c> Member<'c> {
         let partition = assigned.partition;
         let (orders, told) = watch::channel(Orders::Walk);
         let (end, ended) = oneshot::channel();
+        self.started += 1;
+        let number = self.started;
         let (context, failing) = (Arc::clone(&self.context), self.failing.clone());
         self.lifecycle.spawn(format!("lane-{partition}"), async move {
             let outcome = lane::run(context, assigned, told).await;
             if let Err(error) = outcome {
-                let _ = failing.send((partition, error)).await;
+                let _ = failing.send(Failed { partition, number, error }).await;
             }
             let _ = end.send(());
         });
         self.context.gauges.own(partition);
-        self.lanes.insert(partition, Running { orders, ended });
+        self.lanes.insert(partition, Running { number, orders, ended });
     }
 
-    async fn let_go(&mut self, partition: PartitionId, orders: Orders, done: Option<RevokeDone>) {
-        if let Some(lane) = self.lanes.remove(&partition) {
-            lane.end(orders).await;
+    /// Ends a lane, then answers. The member does not wait: lanes that are let go together settle at the same time, for
+    /// the log gives them ten seconds together.
+    fn let_go(&mut self, partition: PartitionId, orders: Orders, done: Option<RevokeDone>) {
+        if let Some(stuck) = self.stuck.remove(&partition) {
+            stuck.withdraw();
         }
-        self.context.gauges.let_go(partition, &self.context.metrics);
-        tracing::info!(kafka.partition = partition.0, "the partition is let go");
-        drop(done);
+        let Some(lane) = self.lanes.remove(&partition) else { return };
+        let (context, lifecycle, leaving) =
+            (Arc::clone(&self.context), self.lifecycle.clone(), self.leaving.clone());
+        self.lifecycle.spawn(format!("end of lane-{partition}"), async move {
+            lane.end(orders, &lifecycle).await;
+            context.gauges.let_go(partition, &context.metrics);
+            tracing::info!(kafka.partition = partition.0, "the partition is let go");
+            drop((done, leaving));
+        });
     }
 
     /// A lane that needs an operator leaves the others alone; after anything else the group is joined anew, because
     /// only an assignment may begin a lane (PROMISE, clause 4).
-    fn lane_failed(&mut self, partition: PartitionId, error: LaneError) -> Option<LaneError> {
+    fn lane_failed(&mut self, failed: Failed) -> Option<LaneError> {
+        let Failed { partition, number, error } = failed;
+        if error.is_ours() {
+            // The draining that this begins lets the other lanes settle.
+            self.lifecycle.fail(format!("partition {partition}: {error}"));
+            return None;
+        }
+        if self.lanes.get(&partition).is_none_or(|lane| lane.number != number) {
+            tracing::warn!(
+                kafka.partition = partition.0, code = error.code(), %error,
+                "a lane that was let go did not settle: the next owner repeats what it held"
+            );
+            return None;
+        }
         if error.is_not_owner() {
             // The log says `Lost` next, or assigns the partition to us anew: both are on their way.
             tracing::warn!(
@@ -347,7 +382,7 @@ impl<'c> Member<'c> {
             tracing::error!(kafka.partition = partition.0, code = error.code(), %error, "the partition stands still");
             let condition = self.context.readiness.condition(format!("partition {partition}"));
             condition.unmet(error.to_string());
-            self.stuck.push(condition);
+            self.stuck.insert(partition, condition);
             return None;
         }
         Some(error)

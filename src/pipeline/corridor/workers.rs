@@ -13,9 +13,9 @@ pub(crate) struct Workers {
     threads: Vec<mpsc::Sender<Job>>,
 }
 
-/// The worker thread is gone: the process is ending.
+/// The worker thread is gone: a room panicked on it.
 #[derive(Debug, thiserror::Error)]
-#[error("the walk's worker thread has ended")]
+#[error("the walk panicked; what was not committed is walked again at the next start")]
 pub(super) struct WorkerGone;
 
 impl Workers {

@@ -1,0 +1,142 @@
+//! Lanes over a real journal and a real ClickHouse.
+
+use std::time::Duration;
+
+use super::*;
+use crate::clickhouse::testing::Database;
+use crate::config::Secret;
+use crate::log::{LogError, NewRecord};
+use crate::model::{Offset, ResumeAt};
+use crate::pipeline::store::testing::{LOG, TestLog, bounds, retention_of};
+use crate::pipeline::{alert, detect, enrich, verify};
+
+const PARTITION: PartitionId = PartitionId(0);
+/// For what comes in a moment if it comes at all.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One installation, and a corridor through it.
+struct House {
+    database: Database,
+    log: TestLog,
+    lifecycle: Lifecycle,
+    context: Arc<Context>,
+}
+
+impl House {
+    async fn new() -> Self {
+        let (database, log) = (Database::new().await, TestLog::new().await);
+        let door = crate::keys::door(&Secret::new("of the tests".to_owned()));
+        let snapshots = Snapshots {
+            name: "test".into(),
+            verify: Arc::new(verify::Trust::build(&[], &HashMap::new(), &[], door).unwrap()),
+            enrich: Arc::new(enrich::Atlas::load(&Default::default()).unwrap()),
+            detect: Arc::new(detect::Rulebook::default()),
+            alert: Arc::new(alert::Policy::default()),
+        };
+        let context = Context {
+            log: log.journal.clone(),
+            store: Store::new(database.client.clone(), log.journal.clone()),
+            retention: Arc::new(retention_of(&[])),
+            workers: Workers::start(1).unwrap(),
+            snapshots: Arc::new(move || snapshots.clone()),
+            bounds: bounds(),
+            adopt: None,
+            pace: Pace::default(),
+            metrics: Metrics::new(),
+            readiness: Readiness::default(),
+            on_alert: None,
+            clock: Clock::System,
+            gauges: Gauges::default(),
+        };
+        Self { database, log, lifecycle: Lifecycle::new(PATIENCE), context: Arc::new(context) }
+    }
+
+    async fn append(&self, values: impl IntoIterator<Item = Vec<u8>>) {
+        let record = |value| NewRecord { partition: Some(PARTITION), value, ..NewRecord::default() };
+        self.log.journal.append(Topic::Events, values.into_iter().map(record).collect()).await.unwrap();
+    }
+
+    /// What a former owner left: the first block reserved up to `end`, and nothing of it stored.
+    async fn reserved_up_to(&self, end: i64) {
+        let (_member, assigned) = self.log.own(PARTITION).await;
+        let metadata = format!(r#"{{"v":1,"log":"{LOG}","end":{end},"state":null}}"#);
+        assigned.lane.commit(ResumeAt::at(Offset::ZERO), &metadata, Vec::new()).await.unwrap();
+    }
+
+    fn start(&self) {
+        self.lifecycle.spawn("corridor", run(Arc::clone(&self.context), self.lifecycle.clone()));
+    }
+
+    async fn until(&self, what: &str, is_so: impl AsyncFn() -> bool) {
+        let waiting = async {
+            while !is_so().await {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("never {what}"));
+    }
+
+    async fn stop(&self) {
+        self.lifecycle.advance(Phase::Draining);
+        assert_eq!(self.lifecycle.finish().await, Vec::<String>::new());
+    }
+
+    /// First and last offset of each block.
+    async fn blocks(&self) -> Vec<(u64, u64)> {
+        let sql = "SELECT first, last FROM blocks FINAL WHERE partition = 0 ORDER BY first";
+        self.database.client.query(sql).fetch_all().await.unwrap()
+    }
+}
+
+/// More than fits into a block of 16 MiB, in dead letters of 24 KiB: the batches that it is read in are not those of
+/// the owner who reserved it, and it is full before its end.
+#[tokio::test]
+async fn a_reserved_block_is_walked_to_its_end_however_large_it_gets() {
+    const RECORDS: usize = 1_000;
+    let house = House::new().await;
+    for _ in 0..RECORDS / 100 {
+        house.append(vec![vec![b'x'; 24 << 10]; 100]).await;
+    }
+    let end = i64::try_from(RECORDS).unwrap() - 1;
+    house.reserved_up_to(end).await;
+    house.start();
+    house.until("stored", async || !house.blocks().await.is_empty()).await;
+    assert_eq!(house.blocks().await, [(0, end.unsigned_abs())]);
+    house.stop().await;
+}
+
+/// What becomes of the membership when a lane of it ends with `error`: the code it ends with, if it does.
+async fn after(house: &House, error: LaneError, is_held: bool) -> Option<&'static str> {
+    let condition = house.context.readiness.condition("walk");
+    let mut member = Member::new(Arc::clone(&house.context), house.lifecycle.clone(), &condition);
+    if is_held {
+        let running =
+            Running { number: 1, orders: watch::channel(Orders::Walk).0, ended: oneshot::channel().1 };
+        member.lanes.insert(PARTITION, running);
+    }
+    member.lane_failed(Failed { partition: PARTITION, number: 1, error }).map(|error| error.code())
+}
+
+#[tokio::test]
+async fn a_lane_that_lost_its_partition_leaves_the_others_alone() {
+    let house = House::new().await;
+    let lost = || LaneError::Log(LogError::NotHeld { doing: "reading" });
+    let away = || LaneError::Log(LogError::Unavailable { doing: "reading", cause: "gone".to_owned() });
+    for is_held in [true, false] {
+        assert_eq!(after(&house, lost(), is_held).await, None);
+        assert_eq!(after(&house, SettleError::NotOwner(PARTITION).into(), is_held).await, None);
+    }
+    assert_eq!(after(&house, away(), true).await, Some("log_unavailable"));
+    assert_eq!(after(&house, away(), false).await, None, "its membership is over already");
+    assert_eq!(house.lifecycle.failure(), None);
+}
+
+#[tokio::test]
+async fn a_walk_that_panics_ends_the_process_as_failed() {
+    let house = House::new().await;
+    let walked = house.context.workers.run(PARTITION, || panic!("of the test")).await;
+    let Err(error) = walked;
+    assert_eq!(after(&house, error.into(), true).await, None);
+    assert_eq!(house.lifecycle.phase(), Phase::Draining);
+    assert!(house.lifecycle.failure().is_some_and(|why| why.contains("partition 0")));
+}
