@@ -240,42 +240,41 @@ impl<'r> Reader<'r> {
 
     /// A string of at most [`MAX_STRING_BYTES`], masked.
     pub(super) fn text(&mut self) -> Read<Text<'r>> {
-        let (text, too_long) = self.text_within(MAX_STRING_BYTES)?;
-        if too_long { fault(RejectReason::TooLong) } else { Ok(text) }
+        self.text_within(MAX_STRING_BYTES, |_| fault(RejectReason::TooLong))
     }
 
     /// A string that a client may have written, masked, then cut at `limit` bytes. Whether it was the client's, and so
     /// may be cut, the whole event says: [`Reader::cuts`] keeps its place until then.
     pub(super) fn text_or_cut(&mut self, limit: usize) -> Read<Text<'r>> {
-        let (text, too_long) = self.text_within(limit)?;
-        if too_long {
-            self.cuts.push(self.pointer());
-        }
-        Ok(text)
+        self.text_within(limit, |reader| {
+            reader.cuts.push(reader.pointer());
+            Ok(())
+        })
     }
 
-    /// The first `limit` bytes of a masked string, and whether it is too long. The limit is that of the masked text: a
-    /// token in place of a short value is a leak to be told, not a record to be refused. What only its markers make
-    /// longer is not too long.
-    fn text_within(&mut self, limit: usize) -> Read<(Text<'r>, bool)> {
+    /// The first `limit` bytes of a masked string; `too_long` is asked what to do if it has more. The limit is that of
+    /// the masked text: a token in place of a short value is a leak to be told, not a record to be refused. What only
+    /// its markers make longer is not too long.
+    fn text_within(&mut self, limit: usize, too_long: impl FnOnce(&mut Self) -> Read<()>) -> Read<Text<'r>> {
         if self.value_start()? != b'"' {
             return fault(RejectReason::BadType);
         }
         let limit = if self.limited { limit } else { usize::MAX };
         let Raw { text: raw, escaped } = self.raw_string()?;
-        if !escaped && !self.suspicious {
-            let end = raw.floor_char_boundary(limit);
-            return Ok((Cow::Borrowed(&raw[..end]), end < raw.len()));
+        if !escaped && !self.suspicious && raw.len() <= limit {
+            return Ok(Cow::Borrowed(raw));
         }
         let text = if escaped { unescape(raw)? } else { Cow::Borrowed(raw) };
         let unmasked_bytes = text.len();
         let mut text = self.masked(text);
-        let is_longer = text.len() > limit;
-        if is_longer {
+        if text.len() > limit {
+            if unmasked_bytes > limit {
+                too_long(self)?;
+            }
             let end = text.floor_char_boundary(limit);
             text.to_mut().truncate(end);
         }
-        Ok((text, is_longer && unmasked_bytes > limit))
+        Ok(text)
     }
 
     fn masked(&mut self, text: Text<'r>) -> Text<'r> {
