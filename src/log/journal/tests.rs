@@ -111,7 +111,7 @@ async fn what_is_left_over_of_a_closed_journal_is_dead_and_holds_nothing() {
     let (mut member, assigned) = join(&journal, Topic::Events).await;
     drop(journal);
     let error = assigned.lane.next(&mut Batch::default(), 1).await.unwrap_err();
-    assert_eq!(error.code(), "log_unavailable");
+    assert_eq!(error.code(), "not_held");
     let refused = assigned.lane.commit(ResumeAt::at(offset(0)), "", vec![]).await;
     assert!(matches!(refused, Err(CommitError::Retry(_))), "{refused:?}");
     while let Ok(event) = member.next().await {
