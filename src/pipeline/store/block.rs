@@ -16,8 +16,11 @@ use crate::pipeline::decode::{self, RejectReason, Rejected};
 
 /// More rows than this would be split by ClickHouse into two blocks, and a token holds for one (PROMISE).
 const MAX_ROWS: usize = 500_000;
-/// What a block may hold of rows, dead letters and forwards. The values kept beside the rows add about as much again.
+/// What a block may hold of rows, dead letters and forwards.
 const MAX_BYTES: usize = 16 << 20;
+/// What it may keep beside them of the records' own values. An ordinary event is about twice its row; one that is mostly
+/// blanks, or members that have no column, is much more.
+const MAX_VALUE_BYTES: usize = 48 << 20;
 
 /// Names a block: the same records, the same id, in every repetition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -205,6 +208,7 @@ impl Block {
     /// Whether it must be cut now.
     pub(crate) fn is_full(&self) -> bool {
         self.ends.len() >= MAX_ROWS
+            || self.values.len() >= MAX_VALUE_BYTES
             || self.events.len() + self.rejects.len() + self.carried_bytes >= MAX_BYTES
     }
 

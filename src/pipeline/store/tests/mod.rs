@@ -62,6 +62,20 @@ fn rows_and_values_are_found_by_their_number() {
 }
 
 #[test]
+fn a_block_of_values_that_are_mostly_blanks_is_full_before_the_memory_is() {
+    let mut value = event("accepted", "alice");
+    value.resize(31 << 10, b' ');
+    let mut block = block_at(0);
+    let mut offset = 0;
+    while !block.is_full() {
+        push(&mut block, offset, &value);
+        offset += 1;
+        assert!(offset < 4_000, "{offset} values of 31 KiB");
+    }
+    assert_eq!(block.cut(at(offset - 1)).counts.dead_letters(), 0);
+}
+
+#[test]
 fn a_block_keeps_the_newest_revision_of_a_case() {
     let mut block = block_at(0);
     for offset in 0..3 {
