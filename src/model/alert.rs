@@ -25,14 +25,6 @@ pub(crate) struct Alert {
     pub(crate) data: AlertData,
 }
 
-impl Alert {
-    /// Stable over repeats and retries: `FINDING_SEVERITY`.
-    #[cfg(test)]
-    pub(crate) fn webhook_id(&self) -> String {
-        format!("{}_{}", self.data.finding.case.finding_id, self.data.finding.case.severity)
-    }
-}
-
 /// The columns of `findings`, and what helps whoever is told.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct AlertData {
