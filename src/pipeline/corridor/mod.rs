@@ -113,9 +113,11 @@ impl Context {
         if alerts.is_empty() {
             return Ok(());
         }
+        let began = Instant::now();
         let records: Vec<NewRecord> = alerts.iter().map(|raised| outbox_record(&raised.alert)).collect();
         let append = || async { Ok(self.log.append(Topic::Alerts, records.clone()).await.map(|_| ())?) };
         self.retrying(partition, append).await?;
+        self.stage(Stage::Published, began);
         for Raised { alert, appended_at } in &alerts {
             self.metrics.append_to_outbox_seconds.observe(self.seconds_since(*appended_at));
             self.metrics.alerts_published.get_or_create(&ByStep { step: alert.step.as_str() }).inc();
@@ -182,14 +184,21 @@ impl Backoff {
 /// How long a revoked lane may settle what is in flight (PROMISE, clause 4).
 const LET_GO_WITHIN: Duration = Duration::from_secs(10);
 
+/// A membership that went well for so long: what ends it is a new trouble, not the last one's repetition.
+const LASTED: Duration = Duration::from_secs(60);
+
 /// Walks whatever partitions the group gives us, until the process drains.
 pub(crate) async fn run(context: Arc<Context>, lifecycle: Lifecycle) {
     let condition = context.readiness.condition("walk");
     lifecycle.spawn("store-readiness", tell_trouble(Arc::clone(&context), lifecycle.clone()));
     let mut wait = Backoff::default();
     while lifecycle.phase() == Phase::Running {
-        let member = Member::new(Arc::clone(&context), lifecycle.clone(), &condition);
+        let (member, began) =
+            (Member::new(Arc::clone(&context), lifecycle.clone(), &condition), Instant::now());
         let Err(error) = member.serve().await else { return };
+        if began.elapsed() >= LASTED {
+            wait = Backoff::default();
+        }
         condition.unmet(error.to_string());
         context.metrics.log_calls_failed.get_or_create(&ByCode { code: error.code() }).inc();
         tracing::error!(code = error.code(), %error, "the group was left; it is joined again");
