@@ -20,7 +20,7 @@ impl Check {
         let config = common.load(MissingCredentials::Accept)?;
         print!("{}", config.effective());
         block_on(async {
-            let node = Node::start(config)?;
+            let node = Node::brief(config)?;
             println!("\n# connections and files");
             let mut failed = 0;
             failed +=

@@ -17,7 +17,7 @@ impl Migrate {
     pub(super) fn run(self, common: &Common) -> anyhow::Result<()> {
         let config = common.load(MissingCredentials::Accept)?;
         block_on(async {
-            let node = Node::start(config)?;
+            let node = Node::brief(config)?;
             let log = node.open_kafka()?;
             let done = node.migrate(log.as_ref(), &Client::new(&node.config.clickhouse)).await?;
             if done.is_empty() {

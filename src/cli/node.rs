@@ -50,14 +50,20 @@ pub(super) struct Node {
 }
 
 impl Node {
-    /// Starts logging and listens for signals.
+    /// For a role that lasts: the first signal drains it, the second aborts.
     pub(super) fn start(config: Config) -> anyhow::Result<Self> {
+        let node = Self::brief(config)?;
+        node.lifecycle.watch_signals().context("listening for signals")?;
+        Ok(node)
+    }
+
+    /// For a command that ends by itself: a signal ends it at once.
+    pub(super) fn brief(config: Config) -> anyhow::Result<Self> {
         let filter = telemetry::filter(&config.log).ok_or_else(|| {
             anyhow!("log = \"{}\" is not a filter such as info or jwtrail=debug,warn", config.log)
         })?;
         telemetry::start_logging(filter, config.log_format);
         let lifecycle = Lifecycle::new(config.grace);
-        lifecycle.watch_signals().context("listening for signals")?;
         let (metrics, readiness) = (Metrics::new(), Readiness::default());
         Ok(Self { config, clock: Clock::default(), lifecycle, metrics, readiness })
     }

@@ -1,7 +1,5 @@
 //! `jwtrail run`: the pipeline as a process of its own.
 
-use std::sync::Arc;
-
 use clap::Args;
 
 use super::Common;
@@ -34,7 +32,6 @@ impl Run {
             let log = node.open_kafka()?;
             let client = Client::new(&node.config.clickhouse);
             let snapshots = node.watch_snapshots()?;
-            let log = Arc::clone(&log);
             let pipeline = Pipeline { log, client, snapshots, adopt: self.adopt, on_alert: None };
             node.start_pipeline(pipeline).await?;
             node.listen(node.config.run_metrics, node.routes()).await?;

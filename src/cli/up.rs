@@ -45,14 +45,22 @@ impl Up {
         // The engine outlives what stores into it: it has a lifecycle of its own, which ends last.
         let foundation = Lifecycle::new(node.config.grace);
         let engine = match node.config.clickhouse.url {
-            None => Some(start_engine(&node.config, &foundation).await?),
+            None => Some(tokio::select! {
+                engine = start_engine(&node.config, &foundation) => engine?,
+                // A child that is being started dies with its future.
+                () = node.lifecycle.draining() => return Ok(()),
+            }),
             Some(_) => None,
         };
         if let Some(engine) = &engine {
             node.config.clickhouse.listen = engine.listen();
             tell_engine(engine, &node);
         }
-        let served = self.serve_on(&node).await;
+        let served = tokio::select! {
+            served = self.serve_on(&node) => served,
+            // Also while it starts: what it waits for may never come.
+            () = node.lifecycle.aborting() => Ok(()),
+        };
         node.lifecycle.advance(Phase::Draining);
         let finished = node.finish().await;
         if let Some(engine) = engine {
