@@ -8,13 +8,13 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::time::Instant;
 
+use super::traffic::BATCH_RECORDS;
 use crate::clickhouse::{Client, InsertLabel};
 use crate::lifecycle::Lifecycle;
 use crate::log::{Assigned, Batch, EventLog, Lane, MemberEvent, Topic};
 use crate::model::{Offset, ResumeAt};
 
-/// Records a batch, rows a block and its age: as the walk has them.
-const BATCH_RECORDS: usize = 4_096;
+/// Bytes of a block and its age: as the walk has them.
 const BLOCK_BYTES: usize = 16 << 20;
 const BLOCK_AGE: Duration = Duration::from_millis(600);
 

@@ -13,6 +13,8 @@ mod rooms;
 
 mod memory;
 
+mod instructions;
+
 mod floor;
 mod latency;
 mod way;
@@ -34,7 +36,7 @@ use crate::config::Config;
 use report::Report;
 use rooms::{Costs, Room};
 use setting::Setting;
-use traffic::Traffic;
+use traffic::{BATCH_RECORDS, Traffic};
 use way::{Ends, Through, Way};
 
 /// What is to be measured.
@@ -55,6 +57,12 @@ pub(crate) struct Bench {
     /// The logs that they come from
     #[arg(long, value_delimiter = ',', default_values_t = [Through::Journal, Through::Kafka])]
     logs: Vec<Through>,
+    /// Events whose instructions callgrind counts; 0 for none
+    #[arg(long, default_value_t = 20_000)]
+    callgrind_events: usize,
+    /// Only walk `--events` events through each room once: what runs under callgrind
+    #[arg(long, hide = true)]
+    once: bool,
 }
 
 /// Where everything goes that the bench writes.
@@ -66,11 +74,17 @@ impl Bench {
     pub(crate) fn run(self, config: Config) -> anyhow::Result<()> {
         let folder = Path::new(FOLDER);
         std::fs::create_dir_all(folder).with_context(|| format!("making {FOLDER}"))?;
+        if self.once {
+            return instructions::walk_once(&Setting::read(&config, folder, true)?, self.events);
+        }
         let mut report = Report::create(Path::new(LINES))?;
         let setting = Setting::read(&config, folder, false)?;
         // First, while the process is as small as `run` is when it starts.
         self.memory(&setting, &mut report)?;
         self.rooms(&setting, &mut report)?;
+        if self.callgrind_events > 0 {
+            instructions::measure(folder, self.callgrind_events, &mut report)?;
+        }
         runtime()?.block_on(self.ways(&setting, folder, &mut report))?;
         report.finish()
     }
@@ -114,7 +128,7 @@ impl Bench {
 
     fn rooms(&self, setting: &Setting, report: &mut Report) -> anyhow::Result<()> {
         for (name, key) in [("unsigned", None), ("hs256", Some(&setting.door))] {
-            let traffic = Traffic::simulated(self.events, key);
+            let traffic = Traffic::simulated(self.events, BATCH_RECORDS, key);
             report.head(&format!("{name}, {:.0} bytes an event", traffic.value_bytes()));
             let costs = Costs::measure(&traffic, setting, self.rounds)?;
             for room in Room::ALL {

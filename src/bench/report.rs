@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::latency::Latencies;
 use super::meter::Cost;
+use super::rooms::Room;
 use super::way::{Through, Took};
 use crate::pipeline::detect::StateSize;
 
@@ -125,8 +126,19 @@ impl Report {
         }))
     }
 
-    /// A line of the file alone.
-    pub(super) fn line(&mut self, line: &Value) -> anyhow::Result<()> {
+    /// The head of the table of instructions.
+    pub(super) fn instructions_head(&mut self, events: usize) {
+        println!("\n{:<24} {:>20}", format!("callgrind, {events} events"), "instructions/event");
+    }
+
+    pub(super) fn instructions(&mut self, traffic: &str, room: Room, each: f64) -> anyhow::Result<()> {
+        println!("{:<24} {each:>20.0}", format!("{room}, {traffic}", room = room.as_str()));
+        self.line(&json!({
+            "what": room.as_str(), "traffic": traffic, "instructions_per_event": each,
+        }))
+    }
+
+    fn line(&mut self, line: &Value) -> anyhow::Result<()> {
         Ok(writeln!(self.lines, "{line}")?)
     }
 

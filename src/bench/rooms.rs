@@ -68,19 +68,20 @@ pub(super) struct Costs([Cost; Room::ALL.len()]);
 impl Costs {
     /// Walks the traffic `rounds` times, each with new state, and keeps the cheapest of each room.
     pub(super) fn measure(traffic: &Traffic, setting: &Setting, rounds: usize) -> anyhow::Result<Self> {
-        let mut costs = Self::of_round(traffic, setting)?;
+        let mut costs = Self::of_round(traffic, setting, RUN_RECORDS)?;
         for _ in 1..rounds {
-            let again = Self::of_round(traffic, setting)?;
+            let again = Self::of_round(traffic, setting, RUN_RECORDS)?;
             costs.0 = std::array::from_fn(|room| costs.0[room].cheaper(again.0[room]));
         }
         Ok(costs)
     }
 
-    fn of_round(traffic: &Traffic, setting: &Setting) -> anyhow::Result<Self> {
+    /// One round, so many records a run.
+    pub(super) fn of_round(traffic: &Traffic, setting: &Setting, run: usize) -> anyhow::Result<Self> {
         let mut rooms = Rooms::new(setting);
         for batch in &traffic.batches {
-            for from in (0..batch.len()).step_by(RUN_RECORDS) {
-                let records: Vec<_> = batch.slice(from..batch.len().min(from + RUN_RECORDS)).collect();
+            for from in (0..batch.len()).step_by(run.max(1)) {
+                let records: Vec<_> = batch.slice(from..batch.len().min(from + run)).collect();
                 rooms.walk(&records, setting)?;
             }
         }

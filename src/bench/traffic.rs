@@ -13,7 +13,7 @@ use crate::pipeline::{decode, verify};
 use crate::simulate::{Plan, Simulator};
 
 /// Records a batch: what a lane fetches at most.
-const BATCH_RECORDS: usize = 4_096;
+pub(super) const BATCH_RECORDS: usize = 4_096;
 
 /// Tenants of the traffic, each with `PEOPLE`.
 pub(super) const TENANTS: usize = 2;
@@ -26,31 +26,32 @@ pub(super) struct Traffic {
 }
 
 impl Traffic {
-    /// So many events of the simulator, signed with `key`.
-    pub(super) fn simulated(events: usize, key: Option<&hmac::Key>) -> Self {
-        Self::of(
-            simulator(1).take(events).map(|simulated| (simulated.event.time, record(&simulated.event, key))),
-        )
+    /// So many events of the simulator, `batch` of them a batch, signed with `key`.
+    pub(super) fn simulated(events: usize, batch: usize, key: Option<&hmac::Key>) -> Self {
+        let records =
+            simulator(1).take(events).map(|simulated| (simulated.event.time, record(&simulated.event, key)));
+        Self::of(records, batch)
     }
 
     /// The same events, each from another public address: nothing that is remembered of places helps.
     pub(super) fn from_anywhere(events: usize) -> Self {
         let mut rng = StdRng::seed_from_u64(1);
-        Self::of(simulator(1).take(events).map(|mut simulated| {
+        let records = simulator(1).take(events).map(|mut simulated| {
             if let Some(request) = &mut simulated.event.request {
                 request.ip = Some(public_address(&mut rng));
             }
             (simulated.event.time, record(&simulated.event, None))
-        }))
+        });
+        Self::of(records, BATCH_RECORDS)
     }
 
-    fn of(records: impl Iterator<Item = (UnixMs, NewRecord)>) -> Self {
+    fn of(records: impl Iterator<Item = (UnixMs, NewRecord)>, batch_records: usize) -> Self {
         let mut traffic = Self { batches: Vec::new(), events: 0 };
         let mut records = records.peekable();
         while records.peek().is_some() {
             let mut batch = Batch::default();
             batch.clear(PartitionId(0));
-            for (time, record) in records.by_ref().take(BATCH_RECORDS) {
+            for (time, record) in records.by_ref().take(batch_records) {
                 push(&mut batch, traffic.events, time, &record);
                 traffic.events += 1;
             }
