@@ -28,6 +28,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Latencies in milliseconds, in rising order.
 #[derive(Debug)]
 pub(super) struct Latencies {
+    /// The append itself, by its oldest event: what the others have in them, and the walk has no part in.
+    pub(super) append: Vec<i64>,
     pub(super) outbox: Vec<i64>,
     pub(super) row: Vec<i64>,
 }
@@ -49,12 +51,13 @@ pub(super) async fn measure(way: &Way, setting: &Setting, rate: f64) -> anyhow::
     let load =
         Load { way, clock, rate, due: Mutex::new(Vec::new()), all: (rate * LASTS.as_secs_f64()) as usize };
     let both = async { tokio::try_join!(load.send(), load.look()) };
-    let ((), mut row) = tokio::time::timeout(PATIENCE, both).await.context("rows do not come")??;
+    let (mut append, mut row) = tokio::time::timeout(PATIENCE, both).await.context("rows do not come")??;
     running.stop().await;
     let mut outbox = std::mem::take(&mut *outbox.lock().unwrap_or_else(PoisonError::into_inner));
-    outbox.sort_unstable();
-    row.sort_unstable();
-    Ok(Latencies { outbox, row })
+    for latencies_ms in [&mut append, &mut outbox, &mut row] {
+        latencies_ms.sort_unstable();
+    }
+    Ok(Latencies { append, outbox, row })
 }
 
 /// Events on their way.
@@ -68,13 +71,15 @@ struct Load<'w> {
 }
 
 impl Load<'_> {
-    async fn send(&self) -> anyhow::Result<()> {
+    async fn send(&self) -> anyhow::Result<Vec<i64>> {
+        let mut latencies_ms = Vec::new();
         // Making the people takes a moment.
         let start = self.clock.now() + Duration::from_secs(1);
         let simulator = Simulator::new(plan(2, start, self.rate, Some(ATTACK_EVERY)));
         let mut coming = simulator.take(self.all).peekable();
         while let Some(next) = coming.peek() {
-            let ahead_ms = next.event.time.since_ms(self.clock.now());
+            let next_due = next.event.time;
+            let ahead_ms = next_due.since_ms(self.clock.now());
             tokio::time::sleep(Duration::from_millis(u64::try_from(ahead_ms).unwrap_or(0))).await;
             let now = self.clock.now();
             let mut records = Vec::new();
@@ -83,8 +88,9 @@ impl Load<'_> {
                 records.push(record(&simulated.event, None));
             }
             self.way.log.append(Topic::Events, records).await?;
+            latencies_ms.push(self.clock.now().since_ms(next_due));
         }
-        Ok(())
+        Ok(latencies_ms)
     }
 
     /// Each row's latency. Rows are counted, not told apart: partitions keep step well enough for that.
