@@ -22,8 +22,9 @@ const RUN_RECORDS: usize = 128;
 /// What is measured.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Room {
-    /// Strict reading, masking, and the look for the home partition.
+    /// Strict reading, and masking.
     Decode,
+    /// The verdict, and the look for the home partition.
     Verify,
     Enrich,
     Detect,
@@ -125,12 +126,13 @@ impl Rooms {
         // Room for what the rooms leave is made beforehand: the walk itself needs none.
         let mut decoded = Vec::with_capacity(events);
         costs[Room::Decode as usize].add(events, || decode_run(records, bounds, &mut decoded));
+        let (mut checked, trust) = (Vec::with_capacity(events), &setting.snapshots.verify);
+        costs[Room::Verify as usize]
+            .add(events, || verify_run(decoded, records, trust, bounds, &mut checked));
         anyhow::ensure!(
-            decoded.len() == events,
+            checked.len() == events,
             "the simulator made an event that is rejected or not at home"
         );
-        let (mut checked, trust) = (Vec::with_capacity(events), &setting.snapshots.verify);
-        costs[Room::Verify as usize].add(events, || verify_run(decoded, records, trust, &mut checked));
         let (mut enriched, atlas) = (Vec::with_capacity(events), &setting.snapshots.enrich);
         costs[Room::Enrich as usize].add(events, || enrich_run(checked, atlas, enricher, &mut enriched));
         let (mut assessed, rules) = (Vec::with_capacity(events), &setting.snapshots.detect);
@@ -150,13 +152,7 @@ impl Rooms {
 
 #[inline(never)]
 fn decode_run<'r>(records: &[Record<'r>], bounds: &Bounds, out: &mut Vec<Decoded<'r>>) {
-    for record in records {
-        if let Ok(mut decoded) = decode::decode(record, bounds)
-            && decode::forward(&mut decoded, record, bounds, PartitionId(0)).is_none()
-        {
-            out.push(decoded);
-        }
-    }
+    out.extend(records.iter().filter_map(|record| decode::decode(record, bounds).ok()));
 }
 
 #[inline(never)]
@@ -164,11 +160,16 @@ fn verify_run<'r>(
     decoded: Vec<Decoded<'r>>,
     records: &[Record<'r>],
     trust: &Trust,
+    bounds: &Bounds,
     out: &mut Vec<Checked<'r>>,
 ) {
-    out.extend(
-        decoded.into_iter().zip(records).map(|(decoded, record)| verify::verify(decoded, record, trust)),
-    );
+    for (decoded, record) in decoded.into_iter().zip(records) {
+        let mut checked = verify::verify(decoded, record, trust);
+        let Checked { decoded, attested_by, .. } = &mut checked;
+        if decode::forward(decoded, attested_by.as_deref(), record, bounds, PartitionId(0)).is_none() {
+            out.push(checked);
+        }
+    }
 }
 
 #[inline(never)]

@@ -3,6 +3,7 @@
 //! ClickHouse (the embedded engine) and the broker are processes of their own, so that this process's time is what
 //! JWTrail takes: reading the log, the walk, building and sending inserts, commits.
 
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,7 +73,7 @@ pub(super) struct Took {
 /// Where the ways end: an engine that all of them share.
 pub(super) struct Ends {
     engine: Engine,
-    listen: std::net::SocketAddr,
+    listen: SocketAddr,
     password: Secret,
     lifecycle: Lifecycle,
 }
@@ -81,14 +82,16 @@ impl Ends {
     pub(super) async fn start(folder: &Path) -> anyhow::Result<Self> {
         let lifecycle = Lifecycle::new(Duration::from_secs(10));
         let (password, analyst) = (Secret::new(Random::hex::<16>()), Secret::new(Random::hex::<16>()));
+        // A port that was free a moment ago: whoever takes it meanwhile ends the bench with a clear error.
+        let listen = TcpListener::bind(("127.0.0.1", 0)).and_then(|socket| socket.local_addr());
+        let listen = listen.context("looking for a free port")?;
         let options = EngineOptions {
             library: None,
             data_dir: fresh(&folder.join("clickhouse"))?,
-            listen: ([127, 0, 0, 1], 0).into(),
+            listen,
             credentials: Credentials { jwtrail: password.clone(), analyst },
         };
         let engine = Engine::start(options, &lifecycle).await?;
-        let listen = engine.url().trim_start_matches("http://").parse().context("the engine's address")?;
         Ok(Self { engine, listen, password, lifecycle })
     }
 
@@ -215,7 +218,7 @@ impl Running {
             store: Store::new(way.client.clone(), Arc::clone(&way.log)),
             retention: Arc::clone(&setting.retention),
             workers: Workers::start(cores).context("starting the walk's threads")?,
-            snapshots: Box::new(move || snapshots.clone()),
+            snapshots: Arc::new(move || snapshots.clone()),
             bounds: decode::Bounds { partitions, ..setting.bounds.clone() },
             adopt: None,
             pace: Pace::default(),
@@ -223,6 +226,7 @@ impl Running {
             readiness: Readiness::default(),
             on_alert,
             gauges: Gauges::default(),
+            clock: Clock::default(),
         };
         lifecycle.spawn("corridor", corridor::run(Arc::new(context), lifecycle.clone()));
         Ok(Self { metrics, lifecycle })
