@@ -11,5 +11,6 @@ mod receiver;
 mod attacks;
 mod crashes;
 mod explain;
+mod moves;
 mod refusals;
 mod roles;
