@@ -295,7 +295,7 @@ impl Owner {
                 Some(Ok(())) | None => return Ok(()),
             }
         }
-        Err(seeking("it is not held any more"))
+        Err(LogError::NotHeld { doing: "seeking in a partition" })
     }
 
     fn end(&self) -> Result<Offset, LogError> {
