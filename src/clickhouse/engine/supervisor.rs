@@ -272,10 +272,13 @@ impl Process {
             tokio::select! {
                 line = self.stderr.next_line(), if logs => match line {
                     Ok(Some(line)) => log(&line),
+                    // Skipped, and read on: a pipe that nobody empties would stop the engine.
+                    Err(error) if error.kind() == io::ErrorKind::InvalidData => log("(a line that is not UTF-8)"),
                     _ => logs = false,
                 },
                 line = self.stdout.next_line(), if prints => match line {
                     Ok(Some(line)) => return Heard::Line(line),
+                    Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
                     _ => prints = false,
                 },
             }
