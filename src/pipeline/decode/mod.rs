@@ -26,6 +26,9 @@ pub(crate) use record::to_record;
 /// Bytes that a record's value may have, and again its key and headers together.
 const MAX_RECORD_BYTES: usize = 32 * 1024;
 
+/// How a leak in a record's key is named.
+const KEY_FIELD: &str = "key";
+
 /// What `decode` leaves.
 #[derive(Debug)]
 pub(crate) struct Decoded<'r> {
@@ -102,7 +105,13 @@ pub(crate) fn decode<'r>(record: &Record<'r>, bounds: &Bounds) -> Result<Decoded
     (event.time, event.claimed_time) = time::clamp(event.time, received, bounds.max_event_age);
 
     let mut leaks = leaks(&event, masks);
-    leaks.extend(beside.leaks);
+    // The key repeats the subject: a token in both is told once, where the gateway can mend it.
+    let repeated = |beside: &Leak| {
+        let of_sub = |known: &Leak| known.field == "/token/sub" && known.token_ref == beside.token_ref;
+        beside.field == KEY_FIELD && leaks.iter().any(of_sub)
+    };
+    let beside_alone: Vec<Leak> = beside.leaks.into_iter().filter(|leak| !repeated(leak)).collect();
+    leaks.extend(beside_alone);
     let mut flags = Flags::default();
     if event.claimed_time.is_some() {
         flags.set(Flag::ClockSkewed);
@@ -203,7 +212,7 @@ fn beside_value<'r>(record: &Record<'r>) -> Result<Beside<'r>, Refusal> {
     if let Some(key) = record.key {
         bytes += key.len();
         if mask::suspicious(key) {
-            let field = || "key".to_owned();
+            let field = || KEY_FIELD.to_owned();
             beside.leaks.extend(mask::refs(key).into_iter().map(|token_ref| Leak {
                 field: field(),
                 owner: LeakOwner::Gateway,
@@ -225,7 +234,7 @@ fn leaks_beside(part: &[u8], field: impl Fn() -> String) -> impl Iterator<Item =
 
 fn header_field(name: &str) -> String {
     if name == forward::KEY_HEADER {
-        return "key".to_owned();
+        return KEY_FIELD.to_owned();
     }
     format!("header:{}", mask::mask_text(name.into(), |_| ()))
 }

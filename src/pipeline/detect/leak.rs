@@ -48,8 +48,8 @@ fn judge_gateway(enriched: &Enriched<'_>, leak: &Leak, cases: &mut Cases) -> Why
     touch(RuleId::TokenLeak, event, leak, &key, &who, severity, cases, || Facts {
         title: format!("{gateway} published a token in {}", leak.field),
         summary: format!(
-            "The field {} of an event from gateway {gateway} held a whole token{}. It was masked here, but lies in the \
-             log as the gateway wrote it, until retention.",
+            "The field {} of an event from gateway {gateway} held a whole token{}. It was masked here; if \
+             the gateway writes to Kafka itself, it lies there until retention.",
             leak.field,
             if expired { ", expired" } else { "" },
         ),

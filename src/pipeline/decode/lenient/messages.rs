@@ -72,6 +72,6 @@ fn expected(field: &str) -> &'static str {
         _ if field.starts_with("/token/aud") || field.starts_with("/token/scope") => {
             "a string or a list of strings"
         }
-        _ => "of the type that the schema gives it (schemas/events)",
+        _ => "what the schema says of it (schemas/events)",
     }
 }

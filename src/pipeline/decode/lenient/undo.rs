@@ -4,6 +4,7 @@
 use serde_json::{Map, Value};
 
 use super::super::RejectReason::{BadValue, MissingField, TooLong};
+use super::super::mask::{self, MARKER_CHARS};
 use super::super::reader::MAX_STRING_BYTES;
 use super::super::schema::OF_CLIENT;
 use super::super::time;
@@ -15,6 +16,9 @@ type Members = Map<String, Value>;
 
 /// Below this a number is seconds since 1970, else milliseconds: the year 5138 in the one, March 1973 in the other.
 const FIRST_MILLISECONDS: f64 = 1e11;
+
+/// Of the tokens in what is cut away from one text: enough to tell of them, and no room for a flood.
+const MAX_MARKERS_KEPT: usize = 2;
 
 /// More than any chain has (ISSUER: 8), so that strict reading can say what is too many.
 const MAX_ACTORS_LIFTED: usize = 16;
@@ -113,15 +117,30 @@ fn request_of(request: &mut Members) {
     if let Some(Value::String(route)) = request.get_mut("route")
         && let Some(end) = route.find(['?', '#'])
     {
-        route.truncate(end);
+        cut(route, end);
     }
     // Strict reading would cut these too, but may find the whole too large first.
     for (name, limit) in OF_CLIENT {
-        if let Some(Value::String(text)) = request.get_mut(name) {
-            text.truncate(text.floor_char_boundary(limit));
+        if let Some(Value::String(text)) = request.get_mut(name)
+            && text.len() > limit
+        {
+            let room = mask::refs(text.as_bytes()).len().min(MAX_MARKERS_KEPT) * MARKER_CHARS;
+            cut(text, text.floor_char_boundary(limit - room));
         }
     }
     drop_absent(request);
+}
+
+/// Cuts `text` at `end`, and keeps the first markers behind it: a token in a query is what `token_in_request` is about,
+/// and padding before a token must not hide it.
+fn cut(text: &mut String, end: usize) {
+    let refs = mask::refs(text.as_bytes());
+    text.truncate(end);
+    // A marker that stood across `end` is none any more.
+    let whole = mask::refs(text.as_bytes()).len();
+    for token_ref in refs.iter().skip(whole).take(MAX_MARKERS_KEPT) {
+        mask::push_marker(text, token_ref);
+    }
 }
 
 /// `192.0.2.1`, `192.0.2.1:443`, `2001:db8::1`, `[2001:db8::1]:443`, `[2001:db8::1]`.

@@ -18,7 +18,7 @@ const MIN_HEADER_CHARS: usize = 12;
 
 const MARKER_START: &[u8] = b"[masked:";
 /// `[masked:`, a ref of 43 characters, `]`.
-const MARKER_CHARS: usize = MARKER_START.len() + 43 + 1;
+pub(super) const MARKER_CHARS: usize = MARKER_START.len() + 43 + 1;
 
 /// What was found and is to be replaced.
 struct Found {
@@ -107,7 +107,7 @@ pub(super) fn mask_rejected(bytes: &[u8], limit: usize) -> Vec<u8> {
     masked
 }
 
-fn push_marker(text: &mut String, token_ref: &str) {
+pub(super) fn push_marker(text: &mut String, token_ref: &str) {
     text.push_str("[masked:");
     text.push_str(token_ref);
     text.push(']');

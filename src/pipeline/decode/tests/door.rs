@@ -141,6 +141,29 @@ fn a_client_cannot_keep_its_event_out_by_being_long_winded() {
 }
 
 #[test]
+fn what_is_cut_away_from_a_clients_text_hides_no_token() {
+    let (token, token_ref) = jws(r#"{"alg":"ES256"}"#);
+    let marker = format!("[masked:{token_ref}]");
+    for (field, sent, kept) in [
+        ("/request/route", format!("/cb?access_token={token}&x=1"), format!("/cb{marker}")),
+        ("/request/route", format!("/{token}?x={token}"), format!("/{marker}{marker}")),
+        (
+            "/request/user_agent",
+            format!("{}{token}", "x".repeat(600)),
+            format!("{}{marker}", "x".repeat(460)),
+        ),
+        (
+            "/request/user_agent",
+            format!("{}{token}", "x".repeat(500)),
+            format!("{}{marker}", "x".repeat(460)),
+        ),
+    ] {
+        let event = canonical(&[(field, json!(sent))]).unwrap();
+        assert_eq!(event.pointer(field), Some(&json!(kept)), "{field}");
+    }
+}
+
+#[test]
 fn the_kind_is_read_off_the_status() {
     for (status, kind, verdict) in [
         (json!(200), "accepted", "valid"),

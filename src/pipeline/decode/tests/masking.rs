@@ -73,6 +73,19 @@ fn names_headers_and_key_are_masked_too() {
     });
 }
 
+#[test]
+fn a_token_as_subject_is_told_once_though_the_key_repeats_it() {
+    let (token, _) = jws(ES256);
+    let mut event = example();
+    set(&mut event, "/token/sub", json!(token));
+    let record =
+        NewRecord { key: Some(format!("acme\u{1f}{token}").into_bytes()), ..bare(event.to_string()) };
+    with(&record, |decoded| {
+        let fields: Vec<_> = decoded.unwrap().leaks.into_iter().map(|leak| leak.field).collect();
+        assert_eq!(fields, ["/token/sub"]);
+    });
+}
+
 /// The limit is the masked text's: a long token is a leak to be told, and many short ones are cut, not refused.
 #[test]
 fn the_length_of_tokens_keeps_no_event_out() {
