@@ -57,8 +57,9 @@ fn read_bounded(packed: impl Read, format: &'static str) -> Result<Vec<u8>, Body
     if unpacked.len() > MAX_UNPACKED_BYTES { Err(BodyError::TooLarge) } else { Ok(unpacked) }
 }
 
-/// Cuts the body into events. One that is not JSON fails the whole body: its end cannot be known.
-pub(super) fn events<'b>(headers: &HeaderMap, body: &'b str) -> Result<Vec<&'b RawValue>, BodyError> {
+/// Cuts the body into events. One that is not JSON fails the whole body, because its end cannot be known, but in what is
+/// declared as lines: there it is refused alone.
+pub(super) fn events<'b>(headers: &HeaderMap, body: &'b str) -> Result<Vec<&'b str>, BodyError> {
     let content_type = headers.get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?"));
     let media_type =
         content_type.map(|value| value.split(';').next().unwrap_or("").trim().to_ascii_lowercase());
@@ -72,12 +73,17 @@ pub(super) fn events<'b>(headers: &HeaderMap, body: &'b str) -> Result<Vec<&'b R
     if body.trim().is_empty() {
         return Err(BodyError::Empty);
     }
-    let found: Vec<&RawValue> = if !lines && body.trim_start().starts_with('[') {
-        serde_json::from_str(body).map_err(|error| not_json(&error))?
+    let found: Result<Vec<&RawValue>, _> = if !lines && body.trim_start().starts_with('[') {
+        serde_json::from_str(body)
     } else {
         // Several values in a row are read as NDJSON whatever the type says: gateways often forget the header.
         let values = serde_json::Deserializer::from_str(body).into_iter::<&RawValue>();
-        values.take(MAX_EVENTS + 1).collect::<Result<_, _>>().map_err(|error| not_json(&error))?
+        values.take(MAX_EVENTS + 1).collect()
+    };
+    let found: Vec<&str> = match found {
+        Ok(found) => found.into_iter().map(RawValue::get).collect(),
+        Err(_) if lines => body.lines().filter(|line| !line.trim().is_empty()).take(MAX_EVENTS + 1).collect(),
+        Err(error) => return Err(not_json(&error)),
     };
     if found.len() > MAX_EVENTS { Err(BodyError::TooMany) } else { Ok(found) }
 }
@@ -102,13 +108,14 @@ mod tests {
     fn one_event_an_array_and_lines_are_cut_alike() {
         let json = headers(&[(header::CONTENT_TYPE, "application/json; charset=utf-8")]);
         let ndjson = headers(&[(header::CONTENT_TYPE, "application/x-ndjson")]);
-        let cut = |headers: &HeaderMap, body: &'static str| -> Vec<&'static str> {
-            events(headers, body).unwrap().iter().map(|event| event.get()).collect()
-        };
+        let cut =
+            |headers: &HeaderMap, body: &'static str| -> Vec<&'static str> { events(headers, body).unwrap() };
         assert_eq!(cut(&json, r#"{"a":1}"#), [r#"{"a":1}"#]);
         assert_eq!(cut(&json, r#" [{"a":1}, {"a":2}]"#), [r#"{"a":1}"#, r#"{"a":2}"#]);
         assert_eq!(cut(&ndjson, "{\"a\":1}\r\n\r\n{\"a\":2}\n"), [r#"{"a":1}"#, r#"{"a":2}"#]);
         assert_eq!(cut(&HeaderMap::new(), "{\"a\":1}\n{\"a\":2}"), [r#"{"a":1}"#, r#"{"a":2}"#]);
+        // A broken line is an event of its own, to be refused alone.
+        assert_eq!(cut(&ndjson, "{\"a\":1}\n{b\n{\"a\":2}\n"), [r#"{"a":1}"#, "{b", r#"{"a":2}"#]);
     }
 
     #[test]

@@ -129,7 +129,7 @@ impl Door {
         let (mut admitted, mut answer) = (Vec::with_capacity(events.len()), Answer::default());
         for (index, event) in events.iter().enumerate() {
             let arrival = Arrival { now: self.clock.now(), fresh_id: self.clock.new_id() };
-            match admit(event.get().as_bytes(), &credential, arrival) {
+            match admit(event.as_bytes(), &credential, arrival) {
                 Ok(one) => admitted.push(answer.admit(one, &self.key)),
                 Err(refused) => {
                     self.metrics
