@@ -37,6 +37,7 @@ struct Cli {
 
 /// What every command takes. Everything else is configured in the file or by `JWTRAIL_…`.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
 struct Common {
     /// The configuration file [default: jwtrail.toml, if it is there]
     #[arg(long, global = true, value_name = "FILE")]

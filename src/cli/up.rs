@@ -12,6 +12,7 @@ use crate::clickhouse::Client;
 use crate::clickhouse::engine::{self, Engine, EngineOptions, EngineState};
 use crate::config::{Config, Credentials, MissingCredentials};
 use crate::lifecycle::{Lifecycle, Phase};
+use crate::model::UnixMs;
 use crate::pipeline::settle::Adopt;
 
 /// Everything in one process on embedded defaults.
@@ -91,7 +92,7 @@ impl Up {
         node.start_pipeline(pipeline).await?;
         node.start_delivery(Arc::clone(&log), client.clone(), false)?;
         node.start_api(log, client.clone(), snapshots).await?;
-        println!("{}", banner(config, self.demo));
+        println!("{}", banner(config, self.demo.then(|| node.clock.now())));
         match demo {
             Some(demo) => demo.run(node, &client).await,
             None => {
@@ -135,8 +136,8 @@ fn tell_engine(engine: &Engine, node: &Node) {
     });
 }
 
-/// Where everything is, and what to try.
-fn banner(config: &Config, demo: bool) -> String {
+/// Where everything is, and in the demo what to try.
+fn banner(config: &Config, demo_since: Option<UnixMs>) -> String {
     let credentials = Credentials::path(&config.data_dir);
     let log = match &config.kafka {
         Some(kafka) => format!("Kafka at {}", kafka.brokers),
@@ -159,7 +160,11 @@ fn banner(config: &Config, demo: bool) -> String {
         api = config.api,
         credentials = credentials.display(),
     );
-    if demo {
+    if let Some(since) = demo_since {
+        // As this process was called: a fresh checkout has no `jwtrail` on the path.
+        let jwtrail = std::env::args().next().unwrap_or_else(|| "jwtrail".to_owned());
+        // A case is told once in 24 h: each start has a subject of its own, so that trying it shows something.
+        let alice = format!("alice-{:05}", since.get() / 1_000 % 100_000);
         let data_dir = match config.data_dir.to_str() {
             Some("data" | "./data") | None => String::new(),
             Some(other) => format!(" --data-dir {other}"),
@@ -167,8 +172,8 @@ fn banner(config: &Config, demo: bool) -> String {
         let api = if config.api.port() == 8080 { String::new() } else { format!(" --api {}", config.api) };
         text.push_str(&format!(
             "\nTry it: one token in Paris, then in Tokyo on another device.\n  \
-             jwtrail send{data_dir}{api} --sub alice --jti try-1 --ip 203.0.113.7\n  \
-             jwtrail send{data_dir}{api} --sub alice --jti try-1 --ip 198.51.100.7 --user-agent 'Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36'\n"
+             {jwtrail} send{data_dir}{api} --sub {alice} --jti try-1 --ip 203.0.113.7\n  \
+             {jwtrail} send{data_dir}{api} --sub {alice} --jti try-1 --ip 198.51.100.7 --user-agent 'Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36'\n"
         ));
     }
     text
