@@ -59,6 +59,7 @@ test: test-deps ## set up and pass the tests
 lint: | check-tools ## formatting and clippy, warnings denied
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo check --quiet --locked --features bench
 
 docs: | check-tools ## the documentation of every item, warnings denied
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
