@@ -9,13 +9,20 @@ use super::verdict::words;
 use super::{FindingId, Offset, SubjectKind, UnixMs};
 
 words! {
-    /// The rules, each the `rule` of its findings.
+    /// The rules, each the `rule` of its findings: first those that judge every event, then those of operations.
     RuleId {
         ImpossibleTravel = "impossible_travel",
         TokenReplay = "token_replay",
         SharedToken = "shared_token",
         TokenLeak = "token_leak",
         TokenInRequest = "token_in_request",
+        AuditGap = "audit_gap",
+        GatewaySilent = "gateway_silent",
+        GatewayMissesClientIp = "gateway_misses_client_ip",
+        GatewayClockSkew = "gateway_clock_skew",
+        AlertStorm = "alert_storm",
+        LogTruncated = "log_truncated",
+        DeliveryGivenUp = "delivery_given_up",
     }
 }
 

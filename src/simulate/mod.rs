@@ -153,6 +153,7 @@ fn seeded_ref(rng: &mut StdRng) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::detect::JUDGES;
 
     fn plan(seed: u64) -> Plan {
         Plan {
@@ -184,7 +185,7 @@ mod tests {
     fn every_kind_of_attack_comes_and_is_labelled() {
         let labels: Vec<_> =
             Simulator::new(plan(7)).take(40_000).flat_map(|simulated| simulated.labels).collect();
-        for rule in RuleId::ALL {
+        for rule in &RuleId::ALL[..JUDGES] {
             assert!(labels.iter().any(|label| label.rule == *rule), "no {rule}");
         }
     }

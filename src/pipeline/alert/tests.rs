@@ -11,7 +11,7 @@ use crate::log::Topic;
 use crate::model::{LogId, PartitionId};
 use crate::model::{RuleId, UnixMs};
 use crate::pipeline::detect::tests::story::{self, T0};
-use crate::pipeline::detect::{Detector, Rulebook};
+use crate::pipeline::detect::{Detector, JUDGES, Rulebook};
 
 /// Everything that a story leaves under a policy.
 fn alerted(story: &str, policy: &Policy) -> (Vec<Finding>, Vec<Alert>) {
@@ -268,7 +268,7 @@ fn every_rules_alert_keeps_to_the_schema_and_is_read_back_as_written() {
             assert_eq!(serde_json::from_value::<Alert>(written).unwrap(), alert);
         }
     }
-    let can_alert = RuleId::ALL.iter().copied().filter(|rule| *rule != RuleId::TokenInRequest);
+    let can_alert = RuleId::ALL[..JUDGES].iter().copied().filter(|rule| *rule != RuleId::TokenInRequest);
     assert_eq!(rules, can_alert.collect());
 }
 

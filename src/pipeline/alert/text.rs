@@ -78,6 +78,15 @@ pub(crate) fn why(case: &Case) -> String {
         (RuleId::TokenLeak, Severity::High) => "a live token lay in a field of token.*",
         (RuleId::TokenLeak, _) => "the token had expired, or lay outside token.*",
         (RuleId::TokenInRequest, _) => "a client's own doing",
+        (RuleId::AuditGap, _) => "what the gateway counted and what arrived differ",
+        (RuleId::GatewaySilent, _) => "its heartbeats are missing",
+        (RuleId::GatewayMissesClientIp | RuleId::GatewayClockSkew, Severity::Low) => {
+            "at least 5 % of an hour"
+        }
+        (RuleId::GatewayMissesClientIp | RuleId::GatewayClockSkew, _) => "at least half of an hour",
+        (RuleId::AlertStorm, _) => "more cases at once than anyone can read",
+        (RuleId::LogTruncated, _) => "what was not walked is not audited",
+        (RuleId::DeliveryGivenUp, _) => "somebody was not told",
     };
     format!("{}, confidence {}: {reason}", case.severity, case.confidence)
 }

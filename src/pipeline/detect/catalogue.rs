@@ -65,7 +65,73 @@ pub(crate) const RULES: &[RuleInfo] = &[
         runbook: "token_in_request",
         techniques: &["T1552"],
     },
+    RuleInfo {
+        id: RuleId::AuditGap,
+        version: 1,
+        class: FindingClass::Operations,
+        says: "events that a gateway counted are not in the log",
+        severity: Severity::Medium,
+        runbook: "audit_gap",
+        techniques: &[],
+    },
+    RuleInfo {
+        id: RuleId::GatewaySilent,
+        version: 1,
+        class: FindingClass::Operations,
+        says: "a gateway stopped saying that it is there",
+        severity: Severity::Medium,
+        runbook: "gateway_silent",
+        techniques: &[],
+    },
+    RuleInfo {
+        id: RuleId::GatewayMissesClientIp,
+        version: 1,
+        class: FindingClass::Operations,
+        says: "a gateway at the edge gives a proxy's address for its clients'",
+        severity: Severity::Low,
+        runbook: "gateway_misses_client_ip",
+        techniques: &[],
+    },
+    RuleInfo {
+        id: RuleId::GatewayClockSkew,
+        version: 1,
+        class: FindingClass::Operations,
+        says: "a gateway's clock is off by more than a minute",
+        severity: Severity::Low,
+        runbook: "gateway_clock_skew",
+        techniques: &[],
+    },
+    RuleInfo {
+        id: RuleId::AlertStorm,
+        version: 1,
+        class: FindingClass::Operations,
+        says: "so many cases of one rule that they are told as one",
+        severity: Severity::Medium,
+        runbook: "alert_storm",
+        techniques: &[],
+    },
+    RuleInfo {
+        id: RuleId::LogTruncated,
+        version: 1,
+        class: FindingClass::Operations,
+        says: "records left the log before they were walked",
+        severity: Severity::High,
+        runbook: "log_truncated",
+        techniques: &[],
+    },
+    RuleInfo {
+        id: RuleId::DeliveryGivenUp,
+        version: 1,
+        class: FindingClass::Operations,
+        says: "alerts that a destination did not take within 72 hours",
+        severity: Severity::High,
+        runbook: "delivery_given_up",
+        techniques: &[],
+    },
 ];
+
+/// So many of the first rules judge every event. What the others watch is no single event.
+pub(crate) const JUDGES: usize = 5;
 
 pub(crate) fn info(rule: RuleId) -> &'static RuleInfo {
     &RULES[rule as usize]

@@ -32,7 +32,7 @@ use super::enrich::Enriched;
 use crate::log::Record;
 use crate::model::{Case, CaseUpdate, Flag, RuleId, UnixMs};
 
-pub(crate) use catalogue::{RULES, info};
+pub(crate) use catalogue::{JUDGES, RULES, info};
 pub(crate) use rulebook::Rulebook;
 pub(crate) use why::{Ruling, Why};
 
@@ -68,8 +68,8 @@ pub(crate) struct Assessed<'r> {
     pub(crate) enriched: Enriched<'r>,
     /// The cases that this record opened, touched or closed, one revision each.
     pub(crate) cases: Vec<CaseUpdate>,
-    /// What each rule said, in the order of [`RULES`]: why it fired or did not.
-    pub(crate) rulings: [Ruling; RULES.len()],
+    /// What each rule that judges events said, in the order of [`RULES`]: why it fired or did not.
+    pub(crate) rulings: [Ruling; JUDGES],
 }
 
 /// How much state there is: for metrics.
@@ -126,7 +126,7 @@ impl Detector {
         if late {
             decoded.flags.set(Flag::Late);
         }
-        let whys = if late { [Why::Late; RULES.len()] } else { self.judge(&enriched, rules) };
+        let whys = if late { [Why::Late; JUDGES] } else { self.judge(&enriched, rules) };
         let mut rulings = RuleId::ALL.iter().zip(whys).map(|(&rule, why)| Ruling { rule, why });
         let rulings = std::array::from_fn(|_| match rulings.next() {
             Some(ruling) => ruling,
@@ -136,7 +136,7 @@ impl Detector {
     }
 
     /// The answers in the order of [`RULES`].
-    fn judge(&mut self, enriched: &Enriched<'_>, rules: &Rulebook) -> [Why; RULES.len()] {
+    fn judge(&mut self, enriched: &Enriched<'_>, rules: &Rulebook) -> [Why; JUDGES] {
         let cases = &mut self.cases;
         let (leak, in_request) = leak::judge(enriched, rules, cases);
         let (travel, (replay, shared)) = match terms::eligible(enriched, rules, &mut self.sites) {

@@ -16,7 +16,7 @@ use crate::log::{Batch, Origin, Topic};
 use crate::model::{Case, LogId, Offset, PartitionId, RuleId, Step, UnixMs};
 use crate::pipeline::alert::{Alerted, Policy, alert};
 use crate::pipeline::decode::{Bounds, decode};
-use crate::pipeline::detect::{Detector, Rulebook};
+use crate::pipeline::detect::{Detector, JUDGES, Rulebook};
 use crate::pipeline::enrich::{Atlas, Enricher, enrich};
 use crate::pipeline::verify::{Trust, verify};
 
@@ -134,7 +134,7 @@ fn scenarios() -> PathBuf {
 #[test]
 fn every_scenario_comes_to_what_lies_beside_it() {
     let rooms = Rooms::new();
-    for &rule in RuleId::ALL {
+    for &rule in &RuleId::ALL[..JUDGES] {
         let folder = scenarios().join(rule.as_str());
         let mut files: Vec<PathBuf> = std::fs::read_dir(&folder)
             .unwrap_or_else(|error| panic!("{rule} has no scenarios: {error}"))

@@ -360,6 +360,7 @@ pub(in crate::pipeline) fn tell(case: &Case) -> String {
         RuleId::TokenLeak | RuleId::TokenInRequest => {
             format!("{} {}", case.gateway, case.evidence["field"].as_str().unwrap_or_default())
         }
+        _ => case.title.clone(),
     };
     let lowered = if case.lowered_by.is_empty() {
         String::new()
