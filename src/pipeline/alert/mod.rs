@@ -7,6 +7,8 @@ mod policy;
 mod tell;
 mod text;
 
+mod operations;
+
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +17,7 @@ use super::enrich::Enriched;
 use crate::log::Origin;
 use crate::model::{Alert, AlertData, CaseUpdate, Finding, NotAlerted, RuleId, Severity, Step};
 
+pub(crate) use operations::{Trouble, log_truncated, operations};
 pub(crate) use policy::Policy;
 pub(crate) use tell::{Told, tell};
 pub(crate) use text::{clean, end_line, text_block, why};

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::model::{Case, RuleId};
-use crate::pipeline::detect::RULES;
+use crate::pipeline::detect::info;
 
 /// The parts of an alert that are no columns of its row.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -17,8 +17,11 @@ pub(crate) struct Told {
 const RUNBOOKS: &str = "README.md#";
 
 pub(crate) fn tell(case: &Case) -> Told {
-    let runbook = RULES.iter().find(|rule| rule.id == case.rule).map_or("", |rule| rule.runbook);
-    Told { runbook_url: format!("{RUNBOOKS}{runbook}"), query: query(case), would_revoke: would_revoke(case) }
+    Told { runbook_url: runbook(case.rule), query: query(case), would_revoke: would_revoke(case) }
+}
+
+pub(super) fn runbook(rule: RuleId) -> String {
+    format!("{RUNBOOKS}{}", info(rule).runbook)
 }
 
 /// The events around the case: the subject's, or where it concerns no subject the case's own.
@@ -46,7 +49,7 @@ fn moment(time: crate::model::UnixMs) -> String {
 }
 
 /// A ClickHouse string literal. A subject's name is the client's choice: it must not end the literal.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let mut literal = String::with_capacity(text.len() + 2);
     literal.push('\'');
     for character in text.chars() {

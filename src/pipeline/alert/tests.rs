@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::*;
 use crate::config::Suppression;
 use crate::log::Topic;
-use crate::model::{LogId, PartitionId};
+use crate::model::{LogId, Offset, PartitionId};
 use crate::model::{RuleId, UnixMs};
 use crate::pipeline::detect::tests::story::{self, T0};
 use crate::pipeline::detect::{Detector, JUDGES, Rulebook};
@@ -304,4 +304,48 @@ fn addresses_are_written_as_people_write_them() {
     let (_, alerts) = alerted(HIGH, &Policy::default());
     let ips = &alerts[0].data.finding.case.ips;
     assert_eq!(ips, &["192.0.2.7".parse::<IpAddr>().unwrap(), "198.51.100.7".parse().unwrap()]);
+}
+
+/// What the log lost, as an alert.
+fn lost(from: i64, to: i64, policy: &Policy) -> Alert {
+    let log = LogId::try_from("0123456789abcdef0123456789abcdef".to_owned()).unwrap();
+    let origin = Origin { log, topic: Topic::Events, partition: PartitionId(3) };
+    let at = |offset| Offset::new(offset).unwrap();
+    log_truncated(&origin, at(from), at(to), UnixMs::new(T0), policy)
+}
+
+#[test]
+fn a_finding_that_no_record_raises_keeps_to_the_schema_too() {
+    let alert = lost(40, 100, &Policy::default());
+    let written = serde_json::to_value(&alert).unwrap();
+    assert_valid(&written);
+    assert_eq!(serde_json::from_value::<Alert>(written).unwrap(), alert);
+    expect![[r#"
+        HIGH  log_truncated  _platform
+          what partition 3 of jwtrail.events lost the offsets 40 up to 100
+          why high, confidence high: what was not walked is not audited
+          more jwtrail explain ID
+    "#]]
+    .assert_eq(&text_block(&alert).replace(&alert.data.finding.case.finding_id.to_string(), "ID"));
+}
+
+#[test]
+fn the_same_trouble_is_the_same_case_and_the_next_one_another() {
+    let id = |from, to| lost(from, to, &Policy::default()).data.finding.case.finding_id;
+    assert_eq!(id(40, 100), id(40, 120), "found again by the next owner, when more was gone");
+    assert_ne!(id(40, 100), id(150, 200));
+}
+
+#[test]
+fn a_suppression_mutes_a_finding_of_operations_too() {
+    let muted = |tenant: Option<&str>| {
+        let policy = suppression(|it| {
+            it.rule = RuleId::LogTruncated;
+            it.tenant = tenant.map(|tenant| tenant.parse().unwrap());
+        });
+        lost(40, 100, &policy).data.finding
+    };
+    assert!(!muted(None).is_alert);
+    assert_eq!(muted(None).not_alerted, Some(crate::model::NotAlerted::Suppressed));
+    assert!(muted(Some("acme")).is_alert);
 }

@@ -15,7 +15,7 @@ pub(crate) fn text_block(alert: &Alert) -> String {
         Step::Raised => " (raised)",
     };
     let severity = case.severity.as_str().to_uppercase();
-    line(&mut text, &format!("{severity}{step}  {}  {}/{}", case.rule, case.tenant, clean(whom(alert))));
+    line(&mut text, &format!("{severity}{step}  {}  {}", case.rule, clean(&whom(case))));
     for (label, end) in [("from", case.evidence.get("from")), ("to  ", case.evidence.get("to"))] {
         if let Some(end) = end {
             line(&mut text, &format!("  {label} {}", clean(&end_line(end))));
@@ -32,9 +32,12 @@ fn line(text: &mut String, line: &str) {
     let _ = writeln!(text, "{line}");
 }
 
-fn whom(alert: &Alert) -> &str {
-    let case = &alert.data.finding.case;
-    if case.sub.is_empty() { &case.gateway } else { &case.sub }
+/// `TENANT/SUBJECT`, or `TENANT/GATEWAY`; of a case that concerns neither its tenant alone.
+fn whom(case: &Case) -> String {
+    match (case.sub.as_str(), case.gateway.as_str()) {
+        ("", "") => case.tenant.clone(),
+        ("", whom) | (whom, _) => format!("{}/{whom}", case.tenant),
+    }
 }
 
 /// `10:15:00 Paris, FR ±20 km  198.51.100.7  AS64500 Orange (access)  Firefox on Windows`.
