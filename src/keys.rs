@@ -22,3 +22,8 @@ pub(crate) fn door(ingest_key: &Secret) -> hmac::Key {
 pub(crate) fn forward(ingest_key: &Secret) -> hmac::Key {
     derive(ingest_key, "forward")
 }
+
+/// Seals `jwtrail-tick`: time as a record, written by a partition's owner.
+pub(crate) fn tick(ingest_key: &Secret) -> hmac::Key {
+    derive(ingest_key, "tick")
+}

@@ -48,6 +48,7 @@ impl Setting {
             max_event_age: config.max_event_age,
             partitions: 1,
             forward_key: Arc::new(keys::forward(&ingest_key)),
+            tick_key: Arc::new(keys::tick(&ingest_key)),
             log: LogId::draw(),
         };
         Ok(Self { snapshots, bounds, retention: Arc::new(Retention::new(config)), door })

@@ -67,12 +67,13 @@ impl Evaluate {
                 match walk.step(&record) {
                     WayOut::Alerted(alerted) => findings.extend(
                         alerted
+                            .found
                             .findings
                             .iter()
                             .map(|finding| (finding.case.finding_id, Found::from(finding))),
                     ),
                     WayOut::Rejected(_) => rejected += 1,
-                    WayOut::Forwarded(_) => {}
+                    WayOut::Forwarded(_) | WayOut::Ticked(_) => {}
                 }
             }
         }

@@ -285,6 +285,7 @@ fn bounds(config: &Config, ingest_key: &Secret, partitions: u32) -> decode::Boun
         max_event_age: config.max_event_age,
         partitions,
         forward_key: Arc::new(keys::forward(ingest_key)),
+        tick_key: Arc::new(keys::tick(ingest_key)),
         log: LogId::draw(),
     }
 }

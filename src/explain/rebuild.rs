@@ -84,8 +84,9 @@ impl Rebuild {
             WayOut::Alerted(alerted) => alerted,
             WayOut::Rejected(rejected) => return Err(rejected),
             WayOut::Forwarded(_) => unreachable!("the only partition is every record's home"),
+            WayOut::Ticked(_) => unreachable!("an event is no tick"),
         };
-        for finding in &alerted.findings {
+        for finding in &alerted.found.findings {
             self.known.insert(finding.case.finding_id, finding.clone());
         }
         let touched = self.walk.detector().touched().filter_map(|case| {

@@ -286,7 +286,7 @@ impl Touched {
     fn of(finding: &Finding, alerted: &Alerted<'_>) -> Self {
         let Finding { case, is_alert, not_alerted, suppressed_by } = finding;
         let Case { finding_id, rule, .. } = *case;
-        let made = alerted.alerts.iter().find(|alert| alert.data.finding.case.finding_id == finding_id);
+        let made = alerted.found.alerts.iter().find(|alert| alert.data.finding.case.finding_id == finding_id);
         let step = made.map(|alert| alert.step);
         let told = match step {
             Some(Step::Opened) => "this event makes it an alert".to_owned(),

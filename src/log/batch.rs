@@ -89,7 +89,6 @@ impl Batch {
         self.records.len()
     }
 
-    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.records.is_empty()
     }

@@ -28,7 +28,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::log::{Batch, NewRecord, Origin, Record, Topic};
-use crate::model::PartitionId;
+use crate::model::{Offset, PartitionId};
 use store::Block;
 
 /// What the walk looks things up in: immutable, swapped only where a block is cut, named in the block's line.
@@ -77,6 +77,7 @@ impl Walk {
                 WayOut::Alerted(alerted) => block.push(&record, alerted),
                 WayOut::Rejected(rejected) => block.reject(&record, rejected),
                 WayOut::Forwarded(copy) => block.forward(&record, copy),
+                WayOut::Ticked(found) => block.tick(&record, found),
             }
         }
     }
@@ -92,6 +93,10 @@ impl Walk {
         record: &Record<'r>,
         look: impl FnOnce(&detect::Assessed<'r>),
     ) -> WayOut<'r> {
+        if decode::is_tick(record, &self.bounds) {
+            let cases = self.detector.tick(record);
+            return WayOut::Ticked(alert::judge(cases, &self.snapshots.alert, &self.origin));
+        }
         let decoded = match decode::decode(record, &self.bounds) {
             Ok(decoded) => decoded,
             Err(rejected) => return WayOut::Rejected(rejected),
@@ -107,6 +112,12 @@ impl Walk {
         let assessed = self.detector.detect(enriched, record, &self.snapshots.detect);
         look(&assessed);
         WayOut::Alerted(alert::alert(assessed, &self.snapshots.alert, &self.origin))
+    }
+
+    /// The record that lets time pass where no other record does: to be appended to this partition by its owner, once
+    /// the clock has come to [`detect::Detector::next_due`]. `position`: up to where the walk has come.
+    pub(crate) fn tick(&self, position: Offset) -> NewRecord {
+        decode::tick(&self.bounds, self.origin.partition, position)
     }
 
     /// What the detector remembers, for metrics and for explaining.
@@ -127,4 +138,6 @@ pub(crate) enum WayOut<'r> {
     Rejected(decode::Rejected),
     /// Another partition is its home: the copy to append there.
     Forwarded(NewRecord),
+    /// It is no event and says only that time has passed: control, with what that closed.
+    Ticked(alert::Found),
 }

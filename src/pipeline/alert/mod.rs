@@ -26,6 +26,12 @@ pub(crate) use text::{clean, end_line, text_block, why};
 #[derive(Debug)]
 pub(crate) struct Alerted<'r> {
     pub(crate) enriched: Enriched<'r>,
+    pub(crate) found: Found,
+}
+
+/// What a record came to beside its row.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
     pub(crate) findings: Vec<Finding>,
     /// The steps (opened, raised) that this record made.
     pub(crate) alerts: Vec<Alert>,
@@ -33,12 +39,17 @@ pub(crate) struct Alerted<'r> {
     pub(crate) opened: Vec<RuleId>,
 }
 
-/// Decides about every case that was touched. An alert carries its whole row with its `origin`, so that `deliver` can store it
-/// (PROMISE 5).
+/// Decides about every case that an event touched.
 pub(crate) fn alert<'r>(assessed: Assessed<'r>, policy: &Policy, origin: &Origin) -> Alerted<'r> {
-    let mut findings = Vec::with_capacity(assessed.cases.len());
+    Alerted { enriched: assessed.enriched, found: judge(assessed.cases, policy, origin) }
+}
+
+/// Decides about cases, whatever touched them. An alert carries its whole row with its `origin`, so that `deliver` can
+/// store it (PROMISE 5).
+pub(crate) fn judge(cases: Vec<CaseUpdate>, policy: &Policy, origin: &Origin) -> Found {
+    let mut findings = Vec::with_capacity(cases.len());
     let (mut alerts, mut opened) = (Vec::new(), Vec::new());
-    for update in assessed.cases {
+    for update in cases {
         let now = policy.judge(&update.case, &update.now);
         let step = step(&update, policy);
         if update.before.is_none() {
@@ -65,7 +76,7 @@ pub(crate) fn alert<'r>(assessed: Assessed<'r>, policy: &Policy, origin: &Origin
         }
         findings.push(finding);
     }
-    Alerted { enriched: assessed.enriched, findings, alerts, opened }
+    Found { findings, alerts, opened }
 }
 
 /// `opened` when the case first meets the policy; `raised` when it first reaches high, and again critical, after that.

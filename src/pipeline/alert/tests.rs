@@ -21,8 +21,8 @@ fn alerted(story: &str, policy: &Policy) -> (Vec<Finding>, Vec<Alert>) {
     let lines = story::lines(story);
     story::walk_into(&mut Detector::default(), &Rulebook::default(), &lines, |assessed| {
         let left = alert(assessed, policy, &origin);
-        findings.extend(left.findings);
-        alerts.extend(left.alerts);
+        findings.extend(left.found.findings);
+        alerts.extend(left.found.alerts);
     });
     (findings, alerts)
 }
@@ -227,7 +227,7 @@ fn names_from_tokens_reach_neither_the_terminal_nor_the_query_raw() {
     let origin = Origin { log, topic: Topic::Events, partition: PartitionId(0) };
     let mut alerts = Vec::new();
     story::walk_into(&mut Detector::default(), &Rulebook::default(), &lines, |assessed| {
-        alerts.extend(alert(assessed, &Policy::default(), &origin).alerts);
+        alerts.extend(alert(assessed, &Policy::default(), &origin).found.alerts);
     });
     for alert in &alerts {
         assert!(!text_block(alert).contains('\u{1b}'));

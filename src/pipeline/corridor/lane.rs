@@ -1,7 +1,8 @@
 //! One partition's life while it is ours: take it over, remember, then fetch → walk → settle until told to stop.
 //!
 //! Two things go on at the same time: the *step* (fetch a batch, or walk it on a worker thread) and the *settling* of
-//! the block that was cut last (at most one in flight). Everything they share is handed over by value.
+//! the block that was cut last (at most one in flight). Everything they share is handed over by value. Where nothing
+//! comes, the owner appends a *tick* if a timer of the walk waits for one.
 
 use std::future::Future;
 use std::ops::Range;
@@ -160,6 +161,9 @@ struct OwnedLane {
     /// Stored, but its end is not committed yet.
     stored: Option<InFlight>,
     settling: Option<Boxed<Option<InFlight>>>,
+    /// Since when nothing was read, or was looked for a timer that waits.
+    quiet_since: Instant,
+    ticking: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl OwnedLane {
@@ -200,6 +204,8 @@ impl OwnedLane {
             spare: Batch::default(),
             stored: None,
             settling: None,
+            quiet_since: Instant::now(),
+            ticking: None,
         })
     }
 
@@ -222,12 +228,16 @@ impl OwnedLane {
                 return Ok(());
             }
             let due = self.due_at().filter(|_| self.settling.is_none() && self.filling.is_some());
+            let quiet = self.quiet_until(step.as_ref());
             // Nothing is lost when another branch wins: the futures stay where they are and are polled again.
             tokio::select! {
                 stepped = stepped(&mut step) => {
                     step = None;
                     match stepped? {
                         Stepped::Fetched(batch) => {
+                            if !batch.is_empty() {
+                                self.quiet_since = Instant::now();
+                            }
                             self.context.metrics.records_consumed.inc_by(batch.len() as u64);
                             self.rest = Some(Fetched { batch, walked: 0 });
                         }
@@ -239,10 +249,35 @@ impl OwnedLane {
                     self.stored = settled?;
                 }
                 () = sleep_until(due) => {}
+                () = sleep_until(quiet) => self.let_time_pass(),
+                () = ticked(&mut self.ticking) => self.ticking = None,
                 // The member is gone without an order: the process aborts.
                 changed = orders.changed() => if changed.is_err() { return Ok(()) },
             }
         }
+    }
+
+    /// When to look whether a timer waits; only while there is nothing to walk.
+    fn quiet_until(&self, step: Option<&Step>) -> Option<Instant> {
+        let is_quiet = self.ticking.is_none() && matches!(step, Some(Step::Fetching(_)));
+        is_quiet.then(|| self.quiet_since + self.context.pace.tick_after)
+    }
+
+    /// Appends a tick, if the time of a timer has come by the clock: none without need. One that is lost, or that the
+    /// log's own clock finds too early, is followed by another.
+    fn let_time_pass(&mut self) {
+        self.quiet_since = Instant::now();
+        let Some(Filling { walk, position, .. }) = &self.filling else { return };
+        let is_due = |due| due <= self.context.clock.now();
+        if !walk.detector().next_due().is_some_and(is_due) {
+            return;
+        }
+        let (context, partition, tick) = (Arc::clone(&self.context), self.partition, walk.tick(*position));
+        self.ticking = Some(Box::pin(async move {
+            if let Err(error) = context.log.append(Topic::Events, vec![tick]).await {
+                tracing::warn!(kafka.partition = partition.0, code = error.code(), %error, "a tick is not appended");
+            }
+        }));
     }
 
     fn take_back(&mut self, filling: Filling, fetched: Fetched) {
@@ -469,6 +504,13 @@ impl Settling {
 async fn settled(settling: &mut Option<Boxed<Option<InFlight>>>) -> Result<Option<InFlight>, LaneError> {
     match settling {
         Some(settling) => settling.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn ticked(ticking: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>) {
+    match ticking {
+        Some(ticking) => ticking.await,
         None => std::future::pending().await,
     }
 }

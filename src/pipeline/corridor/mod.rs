@@ -33,17 +33,24 @@ pub(crate) use workers::Workers;
 /// The consumer group of `run`.
 pub(crate) const GROUP: &str = "jwtrail-run";
 
-/// How old a block may get (PROMISE, clause 1); how large is the store's business.
+/// How long things wait for others: how old a block may get (PROMISE, clause 1; how large is the store's business), and
+/// how long a partition is quiet before its owner may let time pass.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     pub(crate) min_age: Duration,
     /// Many partitions share one ClickHouse: each then inserts less often.
     pub(crate) age_per_partition: Duration,
+    /// Without records for so long, a partition gets a tick if a timer of its walk waits for one.
+    pub(crate) tick_after: Duration,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { min_age: Duration::from_millis(250), age_per_partition: Duration::from_millis(50) }
+        Self {
+            min_age: Duration::from_millis(250),
+            age_per_partition: Duration::from_millis(50),
+            tick_after: Duration::from_secs(10),
+        }
     }
 }
 

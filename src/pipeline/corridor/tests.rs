@@ -1,5 +1,6 @@
 //! Lanes over a real journal and a real ClickHouse.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use super::*;
@@ -7,7 +8,7 @@ use crate::clickhouse::testing::Database;
 use crate::config::Secret;
 use crate::log::{LogError, NewRecord};
 use crate::model::{Offset, ResumeAt};
-use crate::pipeline::store::testing::{LOG, TestLog, bounds, retention_of};
+use crate::pipeline::store::testing::{LOG, TestLog, bounds, event_at, jws, received, retention_of};
 use crate::pipeline::{alert, detect, enrich, verify};
 
 const PARTITION: PartitionId = PartitionId(0);
@@ -24,7 +25,11 @@ struct House {
 
 impl House {
     async fn new() -> Self {
-        let (database, log) = (Database::new().await, TestLog::new().await);
+        Self::at(Clock::System, Pace::default()).await
+    }
+
+    async fn at(clock: Clock, pace: Pace) -> Self {
+        let (database, log) = (Database::new().await, TestLog::at(clock.clone()).await);
         let door = crate::keys::door(&Secret::new("of the tests".to_owned()));
         let snapshots = Snapshots {
             name: "test".into(),
@@ -39,13 +44,14 @@ impl House {
             retention: Arc::new(retention_of(&[])),
             workers: Workers::start(1).unwrap(),
             snapshots: Arc::new(move || snapshots.clone()),
-            bounds: bounds(),
+            // One home for all.
+            bounds: decode::Bounds { partitions: 1, ..bounds() },
             adopt: None,
-            pace: Pace::default(),
+            pace,
             metrics: Metrics::new(),
             readiness: Readiness::default(),
             on_alert: None,
-            clock: Clock::System,
+            clock,
             gauges: Gauges::default(),
         };
         Self { database, log, lifecycle: Lifecycle::new(PATIENCE), context: Arc::new(context) }
@@ -54,6 +60,10 @@ impl House {
     async fn append(&self, values: impl IntoIterator<Item = Vec<u8>>) {
         let record = |value| NewRecord { partition: Some(PARTITION), value, ..NewRecord::default() };
         self.log.journal.append(Topic::Events, values.into_iter().map(record).collect()).await.unwrap();
+    }
+
+    async fn append_record(&self, record: NewRecord) {
+        self.log.journal.append(Topic::Events, vec![record]).await.unwrap();
     }
 
     /// What a former owner left: the first block reserved up to `end`, and nothing of it stored.
@@ -103,6 +113,41 @@ async fn a_reserved_block_is_walked_to_its_end_however_large_it_gets() {
     house.until("stored", async || !house.blocks().await.is_empty()).await;
     assert_eq!(house.blocks().await, [(0, end.unsigned_abs())]);
     house.stop().await;
+}
+
+/// An event whose client sent a token where none may be: a case for as long as its window lasts.
+fn leak_at(time: UnixMs) -> Vec<u8> {
+    let event = String::from_utf8(event_at("accepted", "alice", &time.to_string())).unwrap();
+    event.replace("Mozilla/5.0 (X11)", &jws().0).into_bytes()
+}
+
+#[tokio::test]
+async fn a_tick_closes_what_nothing_else_does() {
+    const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+    let now = Arc::new(AtomicI64::new(received(0).get()));
+    let pace = Pace { tick_after: Duration::from_millis(5), ..Pace::default() };
+    let house = House::at(Clock::Manual(Arc::clone(&now)), pace).await;
+    // Nobody has the key but the owner: these two say nothing about the time.
+    let forged = decode::Bounds { tick_key: bounds().forward_key, ..bounds() };
+    house.append([leak_at(received(0)), Vec::new()]).await;
+    house.append_record(decode::tick(&forged, PARTITION, Offset::ZERO)).await;
+    house.start();
+    let state = async || -> Vec<String> {
+        let sql = "SELECT state FROM findings WHERE rule = 'token_in_request'";
+        house.database.client.query(sql).fetch_all().await.unwrap()
+    };
+    house.until("found", async || state().await == ["open"]).await;
+    // The window is a day at most, and closes ten minutes later.
+    now.fetch_add(DAY_MS + 11 * 60 * 1_000, Ordering::Relaxed);
+    house.until("closed", async || state().await == ["closed"]).await;
+    // Dropping the case a day later says nothing, and needs no tick.
+    now.fetch_add(2 * DAY_MS, Ordering::Relaxed);
+    house.append([Vec::new()]).await;
+    house.until("walked on", async || house.blocks().await.last().is_some_and(|(_, last)| *last == 4)).await;
+    house.stop().await;
+    let sums = "SELECT sum(rows), sum(control), sum(arraySum(mapValues(dead))) FROM blocks FINAL";
+    let sums: (u64, u64, u64) = house.database.client.query(sums).fetch_one().await.unwrap();
+    assert_eq!(sums, (1, 1, 3));
 }
 
 /// What becomes of the membership when a lane of it ends with `error`: the code it ends with, if it does.

@@ -11,6 +11,7 @@ mod reader;
 mod record;
 mod required;
 mod schema;
+mod tick;
 mod time;
 
 use std::time::Duration;
@@ -22,6 +23,7 @@ use schema::Draft;
 
 pub(crate) use forward::{forward, home_key};
 pub(crate) use record::to_record;
+pub(crate) use tick::{is_tick, tick};
 
 /// Bytes that a record's value may have, and again its key and headers together.
 const MAX_RECORD_BYTES: usize = 32 * 1024;
@@ -61,6 +63,8 @@ pub(crate) struct Bounds {
     pub(crate) partitions: u32,
     /// Seals and checks `jwtrail-forward` (HKDF-SHA256 of the ingest key, `forward`).
     pub(crate) forward_key: std::sync::Arc<aws_lc_rs::hmac::Key>,
+    /// Seals and checks `jwtrail-tick` (HKDF-SHA256 of the ingest key, `tick`).
+    pub(crate) tick_key: std::sync::Arc<aws_lc_rs::hmac::Key>,
     pub(crate) log: crate::model::LogId,
 }
 

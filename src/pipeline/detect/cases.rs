@@ -159,6 +159,11 @@ impl Cases {
         }
     }
 
+    /// When the next case closes, or is written once more: what only drops out then says nothing.
+    pub(super) fn next_due(&self) -> Option<UnixMs> {
+        self.by_rule.iter().filter_map(|(_, cases)| cases.next_due(OpenCase::is_pending)).min()
+    }
+
     /// The revisions that this record made, one a case.
     pub(super) fn take_updates(&mut self) -> Vec<CaseUpdate> {
         std::mem::take(&mut self.updates)
@@ -282,9 +287,14 @@ impl OpenCase {
         stronger
     }
 
+    /// Whether it is still to be closed, or has matches that no revision tells of.
+    fn is_pending(&self) -> bool {
+        self.case.state == CaseState::Open || self.unwritten
+    }
+
     /// The window is over: closes the case; a day later nothing can touch it any more, and it is dropped.
     fn time_has_come(&mut self, revision: Offset, updates: &mut Vec<CaseUpdate>) -> Option<UnixMs> {
-        if self.case.state == CaseState::Closed && !self.unwritten {
+        if !self.is_pending() {
             return None;
         }
         let closing = self.case.state == CaseState::Open;

@@ -120,6 +120,22 @@ impl<K: Hash + Eq + Copy, V: Entry> Keyed<K, V> {
         }
     }
 
+    /// The earliest time at which [`expire`](Self::expire) would look at an entry that `waits` for it. Goes through the
+    /// timers: to be asked when nothing else is going on.
+    pub(super) fn next_due(&self, waits: impl Fn(&V) -> bool) -> Option<UnixMs> {
+        let mut earliest = None;
+        for (&due, numbers) in &self.timers {
+            // An entry may live longer than the bucket says that it is in, never shorter.
+            if earliest.is_some_and(|earliest| earliest <= due) {
+                break;
+            }
+            let slots = numbers.iter().filter_map(|&number| self.slots.get(number));
+            let waiting = slots.filter(|slot| slot.due == due && waits(&slot.value)).map(|slot| slot.expires);
+            earliest = earliest.into_iter().chain(waiting).min();
+        }
+        earliest.map(|minute| UnixMs::new(i64::from(minute) * MINUTE_MS))
+    }
+
     fn timer_fired(
         &mut self,
         number: u32,
@@ -330,6 +346,22 @@ mod tests {
             assert_eq!(keys(&keyed), expected, "minute {minute}");
         }
         assert_eq!((keyed.bytes(), keyed.len(), keyed.evicted()), (0, 0, 0));
+    }
+
+    #[test]
+    fn what_is_due_next_is_what_waits_and_came_first() {
+        let mut keyed = Keyed::new(1 << 20);
+        assert_eq!(keyed.next_due(|_| true), None);
+        touch(&mut keyed, 1, at(10));
+        touch(&mut keyed, 2, at(30));
+        keyed.change(3, at(20), || 7, |_| ());
+        assert_eq!(keyed.next_due(|_| true), Some(at(10)));
+        assert_eq!(keyed.next_due(|size| *size == 7), Some(at(20)));
+        assert_eq!(keyed.next_due(|size| *size == 8), None);
+        // It lives longer than its registration says.
+        touch(&mut keyed, 1, at(25));
+        assert_eq!(keyed.next_due(|_| true), Some(at(20)));
+        assert_eq!(keyed.next_due(|size| *size == 100), Some(at(25)));
     }
 
     #[test]

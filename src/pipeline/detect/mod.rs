@@ -108,13 +108,7 @@ impl Detector {
         record: &Record<'r>,
         rules: &Rulebook,
     ) -> Assessed<'r> {
-        if record.append_time > self.stream_time {
-            self.stream_time = record.append_time;
-            self.travel.expire(self.stream_time);
-            self.replay.expire(self.stream_time);
-        }
-        self.cases.begin(record.offset, self.stream_time);
-
+        self.begin(record);
         let decoded = &mut enriched.checked.decoded;
         let subject_kind =
             decoded.event.token.as_ref().and_then(|token| rules.subject_kind(&decoded.event, token));
@@ -133,6 +127,28 @@ impl Detector {
             None => unreachable!("there are as many rules as answers"),
         });
         Assessed { enriched, cases: self.cases.take_updates(), rulings }
+    }
+
+    /// Time has passed, and nothing else: the cases that this closed.
+    pub(crate) fn tick(&mut self, record: &Record<'_>) -> Vec<CaseUpdate> {
+        self.begin(record);
+        self.cases.take_updates()
+    }
+
+    /// The stream time at which something would be said although nothing else happened; `None` while nothing is
+    /// pending. Where no record comes by then, a tick has to.
+    pub(crate) fn next_due(&self) -> Option<UnixMs> {
+        self.cases.next_due()
+    }
+
+    /// A record is walked: stream time moves on, and what it has passed expires or closes.
+    fn begin(&mut self, record: &Record<'_>) {
+        if record.append_time > self.stream_time {
+            self.stream_time = record.append_time;
+            self.travel.expire(self.stream_time);
+            self.replay.expire(self.stream_time);
+        }
+        self.cases.begin(record.offset, self.stream_time);
     }
 
     /// The answers in the order of [`RULES`].

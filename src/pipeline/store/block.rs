@@ -11,7 +11,7 @@ use super::retention::Retention;
 use super::rows::{event_row, finding_row, origin_text, reject_row};
 use crate::log::{NewRecord, Origin, Record};
 use crate::model::{Alert, Finding, FindingId, Offset, RuleId, UnixMs};
-use crate::pipeline::alert::Alerted;
+use crate::pipeline::alert::{Alerted, Found};
 use crate::pipeline::decode::{self, RejectReason, Rejected};
 
 /// More rows than this would be split by ClickHouse into two blocks, and a token holds for one (PROMISE).
@@ -137,7 +137,7 @@ impl Block {
 
     /// One event's row, and those of its findings. Control leaves no row, but may have findings.
     pub(crate) fn push(&mut self, record: &Record<'_>, alerted: Alerted<'_>) {
-        self.note(record);
+        self.find(record, alerted.found);
         let decoded = &alerted.enriched.checked.decoded;
         self.masked += decoded.leaks.len() as u64;
         if decoded.event.kind.is_control() {
@@ -154,14 +154,24 @@ impl Block {
                 value_end: self.values.len(),
             });
         }
-        for finding in alerted.findings {
+    }
+
+    /// A tick: control, which may have findings.
+    pub(crate) fn tick(&mut self, record: &Record<'_>, found: Found) {
+        self.find(record, found);
+        self.counts.control += 1;
+    }
+
+    fn find(&mut self, record: &Record<'_>, found: Found) {
+        self.note(record);
+        for finding in found.findings {
             self.findings.insert(finding.case.finding_id, finding);
         }
-        for rule in alerted.opened {
+        for rule in found.opened {
             *self.opened.entry(rule).or_default() += 1;
         }
         let appended_at = record.append_time;
-        self.raised.extend(alerted.alerts.into_iter().map(|alert| Raised { alert, appended_at }));
+        self.raised.extend(found.alerts.into_iter().map(|alert| Raised { alert, appended_at }));
     }
 
     /// A dead letter, and its row of `rejects`.

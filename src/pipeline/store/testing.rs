@@ -14,7 +14,7 @@ pub(crate) use crate::log::Batch;
 use crate::log::journal::{Journal, JournalOptions};
 use crate::log::{Assigned, EventLog, MemberEvent, Membership, Record, Topic};
 use crate::model::*;
-use crate::pipeline::alert::Alerted;
+use crate::pipeline::alert::{Alerted, Found};
 use crate::pipeline::decode::{self, Bounds, ForwardedFrom};
 use crate::pipeline::enrich::{Device, Enriched};
 use crate::pipeline::store::{Block, Origin, Retention};
@@ -62,10 +62,7 @@ pub(crate) fn push_batch(block: &mut Block, batch: &Batch) {
         match decode::decode(&record, &bounds()) {
             Ok(decoded) => {
                 let enriched = enriched(decoded);
-                block.push(
-                    &record,
-                    Alerted { enriched, findings: Vec::new(), alerts: Vec::new(), opened: Vec::new() },
-                );
+                block.push(&record, Alerted { enriched, found: Found::default() });
             }
             Err(rejected) => block.reject(&record, rejected),
         }
@@ -80,10 +77,8 @@ pub(crate) fn reject(block: &mut Block, batch: &Batch) {
 
 pub(crate) fn push_finding(block: &mut Block, offset: i64, finding: Finding) {
     with_enriched(&batch(offset, &event("accepted", "alice")), |record, enriched| {
-        block.push(
-            record,
-            Alerted { enriched, findings: vec![finding], alerts: Vec::new(), opened: Vec::new() },
-        );
+        let found = Found { findings: vec![finding], ..Found::default() };
+        block.push(record, Alerted { enriched, found });
     });
 }
 
@@ -133,6 +128,7 @@ pub(crate) fn bounds() -> Bounds {
         max_event_age: Duration::from_secs(40 * 24 * 3600),
         partitions: 4,
         forward_key: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &[7; 32])),
+        tick_key: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &[8; 32])),
         log: origin().log,
     }
 }
@@ -243,9 +239,14 @@ pub(crate) struct TestLog {
 
 impl TestLog {
     pub(crate) async fn new() -> Self {
+        Self::at(Clock::System).await
+    }
+
+    /// What it appends has the time of `clock`.
+    pub(crate) async fn at(clock: Clock) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let options = JournalOptions { reserve_bytes: 1 << 20, ..JournalOptions::default() };
-        let journal = Journal::open(dir.path(), options, Clock::System).unwrap();
+        let journal = Journal::open(dir.path(), options, clock).unwrap();
         journal.migrate(&Topic::ALL.map(|topic| topic.spec(true))).await.unwrap();
         Self { journal, _dir: dir }
     }

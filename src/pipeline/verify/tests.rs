@@ -378,6 +378,7 @@ fn a_signature_outlives_the_masking_of_a_forwarded_record() {
             max_event_age: Duration::from_secs(24 * 3600),
             partitions: 4,
             forward_key: std::sync::Arc::new(hmac(seal)),
+            tick_key: std::sync::Arc::new(hmac(seal)),
             log: "0".repeat(32).try_into().unwrap(),
         };
         let mut checked = verify(decode(&record, &bounds).unwrap(), &record, trust);

@@ -6,6 +6,7 @@ mod forwarding;
 mod masking;
 pub(crate) mod properties;
 mod strict;
+mod ticks;
 
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ pub(super) fn bounds() -> Bounds {
         max_event_age: Duration::from_secs(40 * 24 * 3600),
         partitions: 4,
         forward_key: std::sync::Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &[7; 32])),
+        tick_key: std::sync::Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &[8; 32])),
         log: LogId::try_from(LOG.to_owned()).unwrap(),
     }
 }

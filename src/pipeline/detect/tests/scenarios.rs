@@ -14,7 +14,7 @@ use super::story::tell;
 use crate::config::{Backend, ClientBackends, Egress, GeoFiles, Issuer};
 use crate::log::{Batch, Origin, Topic};
 use crate::model::{Case, LogId, Offset, PartitionId, RuleId, Step, UnixMs};
-use crate::pipeline::alert::{Alerted, Policy, alert};
+use crate::pipeline::alert::{Found, Policy, alert};
 use crate::pipeline::decode::{Bounds, decode};
 use crate::pipeline::detect::{Detector, JUDGES, Rulebook};
 use crate::pipeline::enrich::{Atlas, Enricher, enrich};
@@ -38,6 +38,7 @@ impl Rooms {
             max_event_age: Duration::from_secs(40 * 24 * 3_600),
             partitions: 1,
             forward_key: Arc::new(key()),
+            tick_key: Arc::new(key()),
             log: log.clone(),
         };
         let overlay = Some(scenarios().join("overlay.csv"));
@@ -64,7 +65,7 @@ impl Rooms {
             let enriched = enrich(checked, &self.atlas, &mut enricher);
             let assessed = detector.detect(enriched, &record, &self.rules);
             why = assessed.rulings[rule as usize].to_string();
-            let Alerted { findings, alerts: told, .. } = alert(assessed, &self.policy, &self.origin);
+            let Found { findings, alerts: told, .. } = alert(assessed, &self.policy, &self.origin).found;
             for finding in findings {
                 match cases.iter_mut().find(|known| known.finding_id == finding.case.finding_id) {
                     Some(known) => *known = finding.case,
