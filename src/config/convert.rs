@@ -7,11 +7,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::leaf::{Brokers, HttpUrl, LogFilter, Name, Sha256Hex, Size, Span};
+use super::public_key::Ed25519Key;
 use super::reader::Section;
 use super::{
     ClickHouseConfig, ClientBackends, Config, Credentials, Destination, DestinationKind, DestinationWord,
     Egress, Fsync, Gateway, GeoFiles, HookUrl, Issuer, JournalConfig, KafkaConfig, LogFormat,
-    MissingCredentials, Secret, Signatures, SigningKey, Suppression, Tenant, geo_files,
+    MissingCredentials, Secret, Signatures, SigningAlg, SigningKey, SigningMaterial, Suppression, Tenant,
+    geo_files,
 };
 use crate::model::TenantId;
 
@@ -178,26 +180,31 @@ fn gateway(section: &mut Section<'_>) -> Option<Gateway> {
     }
     let tenants = section.list("tenants");
     let key_sha256 = section.get::<Sha256Hex>("key_sha256").map(|hash| hash.0);
-    let signing = section.tables("signing", |key| {
-        let id = key.need("id");
-        key.or("alg", SigningAlg::Hs256);
-        let written = key.has("secret");
-        let secret = key.secret("secret");
-        match &secret {
-            None if !written => key.report("secret", "is missing: it signs the gateway's records"),
-            Some(secret) if secret.expose().len() < 32 => {
-                key.report("secret", "is shorter than 32 bytes: `openssl rand -base64 32` makes a good one");
-            }
-            _ => {}
-        }
-        Some(SigningKey { id: id?, secret: secret? })
-    });
+    let signing = section.tables("signing", signing_key);
     Some(Gateway { name: name?.0, zone: zone?, tenants, key_sha256, signing })
 }
 
-crate::model::words! {
-    /// How a gateway signs its records.
-    SigningAlg { Hs256 = "hs256", }
+fn signing_key(key: &mut Section<'_>) -> Option<SigningKey> {
+    let id = key.need("id");
+    let material = match key.or("alg", SigningAlg::Hs256) {
+        SigningAlg::Hs256 => {
+            let written = key.has("secret");
+            let secret = key.secret("secret");
+            match &secret {
+                None if !written => key.report("secret", "is missing: it signs the gateway's records"),
+                Some(secret) if secret.expose().len() < 32 => {
+                    key.report(
+                        "secret",
+                        "is shorter than 32 bytes: `openssl rand -base64 32` makes a good one",
+                    );
+                }
+                _ => {}
+            }
+            SigningMaterial::Hs256(secret?)
+        }
+        SigningAlg::Ed25519 => SigningMaterial::Ed25519(key.need::<Ed25519Key>("public_key")?.0),
+    };
+    Some(SigningKey { id: id?, material })
 }
 
 fn suppression(section: &mut Section<'_>) -> Option<Suppression> {

@@ -91,8 +91,9 @@ pub(crate) const KEYS: &[KeyInfo] = &[
     key("gateway[].tenants", None, "Needed. The tenants that it may name"),
     key("gateway[].key_sha256", None, "SHA-256 of its API key at the door"),
     key("gateway[].signing[].id", None, "Needed. The key's id in `jwtrail-signature`"),
-    key("gateway[].signing[].alg", Some("\"hs256\""), "`hs256`"),
-    key("gateway[].signing[].secret", None, "Needed. Secret, at least 32 bytes"),
+    key("gateway[].signing[].alg", Some("\"hs256\""), "`hs256` (one secret, two holders) or `ed25519`"),
+    key("gateway[].signing[].secret", None, "Needed by `hs256`. Secret, at least 32 bytes"),
+    key("gateway[].signing[].public_key", None, "Needed by `ed25519`: PEM, or its 32 bytes in base64"),
     key("client[].id", None, "Needed. A `client_id`"),
     key("client[].tenant", None, "Needed"),
     key(

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::convert::SigningAlg;
 use super::written::{Source, Value, Written};
-use super::{Backend, DestinationWord, Fsync, IssuerPreset, LogFormat, Signatures};
+use super::{Backend, DestinationWord, Fsync, IssuerPreset, LogFormat, Signatures, SigningAlg};
 use crate::model::{RuleId, TenantId, UnixMs, Zone, is_name};
 
 /// A plain value.
@@ -19,7 +18,7 @@ pub(super) trait Leaf: Sized {
     fn show(&self) -> String;
 }
 
-fn text(written: &Written) -> Result<&str, String> {
+pub(super) fn text(written: &Written) -> Result<&str, String> {
     match &written.value {
         Value::Text(text) => Ok(text),
         _ => Err("is a text: write it in quotes".to_owned()),
@@ -35,7 +34,7 @@ fn digits(written: &Written) -> Result<&str, String> {
     }
 }
 
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
 

@@ -156,8 +156,21 @@ pub(crate) struct Gateway {
 #[derive(Clone, Debug)]
 pub(crate) struct SigningKey {
     pub(crate) id: String,
-    /// `hs256`: the HMAC secret.
-    pub(crate) secret: Secret,
+    pub(crate) material: SigningMaterial,
+}
+
+/// What a record's signature is checked with. It decides the algorithm: what a header says of itself decides nothing.
+#[derive(Clone, Debug)]
+pub(crate) enum SigningMaterial {
+    /// The secret that both sides hold, at least 32 bytes: a shorter one is weaker than its hash (RFC 7518, section 3.2).
+    Hs256(Secret),
+    /// A public key (RFC 8032): whoever reads the configuration cannot sign.
+    Ed25519([u8; 32]),
+}
+
+crate::model::words! {
+    /// How a gateway signs its records.
+    SigningAlg { Hs256 = "hs256", Ed25519 = "ed25519", }
 }
 
 /// `[[client]]`: server-side callers (BFF, SSR) of a client. An origin there is the client's, not the subject's.

@@ -7,6 +7,7 @@
 mod keys;
 
 mod leaf;
+mod public_key;
 mod reader;
 mod written;
 

@@ -77,7 +77,7 @@ fn all_mistakes_are_reported_at_once() {
             name = "edge-1"
             zone = "outer"
             key_sha256 = "abc"
-            signing = [{ id = "a", secret = "short" }, { id = "b", alg = "rs256" }]
+            signing = [{ id = "a", secret = "short" }, { id = "b", alg = "rs256" }, { id = "c", alg = "ed25519", secret = "hunter6" }]
 
             [[suppress]]
             rule = "impossible_travels"
@@ -107,7 +107,7 @@ fn all_mistakes_are_reported_at_once() {
     let shown = written.shown();
     assert!(!shown.contains("hunter"), "a secret is shown: {shown}");
     expect![[r#"
-        the configuration has 27 problems:
+        the configuration has 29 problems:
           api (JWTRAIL_API): is an address and a port, such as "127.0.0.1:8080" or "[::1]:8080"
           apl (jwtrail.toml, line 2): no such key; did you mean `api`?
           clickhouse.password (jwtrail.toml, line 10): is a secret: write "…", { file = "PATH" } or { env = "NAME" }
@@ -120,8 +120,10 @@ fn all_mistakes_are_reported_at_once() {
           egress (JWTRAIL_EGRESS): is a list: it can only be written in the file
           gateway[0].key_sha256 (jwtrail.toml, line 26): is 64 hexadecimal digits: `printf %s KEY | sha256sum`
           gateway[0].signing[0].secret: is shorter than 32 bytes: `openssl rand -base64 32` makes a good one
-          gateway[0].signing[1].alg (jwtrail.toml, line 27): is one of hs256
+          gateway[0].signing[1].alg (jwtrail.toml, line 27): is one of hs256, ed25519
           gateway[0].signing[1].secret: is missing: it signs the gateway's records
+          gateway[0].signing[2].public_key: is missing, and has no default
+          gateway[0].signing[2].secret (jwtrail.toml, line 27): no such key; there are id, alg, public_key
           gateway[0].tenants: is missing: name the tenants that it serves
           gateway[0].zone (jwtrail.toml, line 25): is one of edge, internal
           kafka.brokers: is missing: `[kafka.properties]` alone does not turn Kafka on
@@ -131,7 +133,7 @@ fn all_mistakes_are_reported_at_once() {
           suppress[0].expires (jwtrail.toml, line 32): not an RFC 3339 time such as 2026-11-23T10:15:00.123Z
           suppress[0].match.cidr (jwtrail.toml, line 33): is a network or an address, such as "192.0.2.0/24" or "2001:db8::/32"
           suppress[0].reason: is missing, and has no default
-          suppress[0].rule (jwtrail.toml, line 30): is one of impossible_travel, token_replay, shared_token, token_leak, token_in_request
+          suppress[0].rule (jwtrail.toml, line 30): is one of impossible_travel, token_replay, shared_token, token_leak, token_in_request, audit_gap, gateway_silent, gateway_misses_client_ip, gateway_clock_skew, alert_storm, log_truncated, delivery_given_up
           tenant[0].name (jwtrail.toml, line 16): `Acme` is not a name: 1 to 63 of a-z, 0-9, `.`, `_`, `-`, beginning with a letter or digit
           tenant[0].retention_days: is at least 1 day
           tenant[1].retention_days (jwtrail.toml, line 21): is a number: write it without quotes"#]].assert_eq(&shown);
@@ -269,7 +271,20 @@ const EVERYTHING: &str = r#"
     zone = "edge"
     tenants = ["acme"]
     key_sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
-    signing = [{ id = "k1", alg = "hs256", secret = "hunter2hunter2hunter2hunter2hunter2" }]
+
+    [[gateway.signing]]
+    id = "k1"
+    alg = "hs256"
+    secret = "hunter2hunter2hunter2hunter2hunter2"
+
+    [[gateway.signing]]
+    id = "k2"
+    alg = "ed25519"
+    public_key = """
+-----BEGIN PUBLIC KEY-----
+MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=
+-----END PUBLIC KEY-----
+"""
 
     [[client]]
     id = "web"
@@ -369,44 +384,49 @@ fn everything_is_shown_with_where_it_came_from_and_secrets_redacted() {
         key_sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"  # jwtrail.toml, line 55
 
         [[gateway.signing]]
-        id = "k1"  # jwtrail.toml, line 56
-        alg = "hs256"  # jwtrail.toml, line 56
-        secret = "[redacted]"  # jwtrail.toml, line 56
+        id = "k1"  # jwtrail.toml, line 58
+        alg = "hs256"  # jwtrail.toml, line 59
+        secret = "[redacted]"  # jwtrail.toml, line 60
+
+        [[gateway.signing]]
+        id = "k2"  # jwtrail.toml, line 63
+        alg = "ed25519"  # jwtrail.toml, line 64
+        public_key = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"  # jwtrail.toml, line 65
 
         [[client]]
-        id = "web"  # jwtrail.toml, line 59
-        tenant = "acme"  # jwtrail.toml, line 60
-        backends = ["192.0.2.0/24", "AS64500"]  # jwtrail.toml, line 61
+        id = "web"  # jwtrail.toml, line 72
+        tenant = "acme"  # jwtrail.toml, line 73
+        backends = ["192.0.2.0/24", "AS64500"]  # jwtrail.toml, line 74
 
         [[egress]]
-        tenant = "acme"  # jwtrail.toml, line 64
-        label = "headquarters"  # jwtrail.toml, line 65
-        cidrs = ["198.51.100.7/32", "2001:db8::/32"]  # jwtrail.toml, line 66
+        tenant = "acme"  # jwtrail.toml, line 77
+        label = "headquarters"  # jwtrail.toml, line 78
+        cidrs = ["198.51.100.7/32", "2001:db8::/32"]  # jwtrail.toml, line 79
 
         [[suppress]]
-        rule = "impossible_travel"  # jwtrail.toml, line 69
-        author = "kim"  # jwtrail.toml, line 72
-        reason = "on a world tour"  # jwtrail.toml, line 73
-        expires = "2026-12-31T00:00:00.000Z"  # jwtrail.toml, line 74
-        tenant = "acme"  # jwtrail.toml, line 70
+        rule = "impossible_travel"  # jwtrail.toml, line 82
+        author = "kim"  # jwtrail.toml, line 85
+        reason = "on a world tour"  # jwtrail.toml, line 86
+        expires = "2026-12-31T00:00:00.000Z"  # jwtrail.toml, line 87
+        tenant = "acme"  # jwtrail.toml, line 83
 
         [suppress.match]
-        sub = "alice"  # jwtrail.toml, line 71
-        client_id = "web"  # jwtrail.toml, line 71
-        gateway = "edge-1"  # jwtrail.toml, line 71
-        cidr = "203.0.113.0/24"  # jwtrail.toml, line 71
+        sub = "alice"  # jwtrail.toml, line 84
+        client_id = "web"  # jwtrail.toml, line 84
+        gateway = "edge-1"  # jwtrail.toml, line 84
+        cidr = "203.0.113.0/24"  # jwtrail.toml, line 84
 
         [[destination]]
-        name = "soc"  # jwtrail.toml, line 77
-        kind = "webhook"  # jwtrail.toml, line 78
-        url = "https://siem.example/[redacted]"  # jwtrail.toml, line 79
-        allow_private = true  # jwtrail.toml, line 81
-        secret = ["[redacted]", "[redacted]"]  # jwtrail.toml, line 80
+        name = "soc"  # jwtrail.toml, line 90
+        kind = "webhook"  # jwtrail.toml, line 91
+        url = "https://siem.example/[redacted]"  # jwtrail.toml, line 92
+        allow_private = true  # jwtrail.toml, line 94
+        secret = ["[redacted]", "[redacted]"]  # jwtrail.toml, line 93
 
         [[destination]]
-        name = "archive"  # jwtrail.toml, line 84
-        kind = "file"  # jwtrail.toml, line 85
-        path = "alerts.jsonl"  # jwtrail.toml, line 86
+        name = "archive"  # jwtrail.toml, line 97
+        kind = "file"  # jwtrail.toml, line 98
+        path = "alerts.jsonl"  # jwtrail.toml, line 99
     "#]].assert_eq(&shown);
     let debug = format!("{:?}", written.load().unwrap());
     for secret in ["hunter2", "whsec_", "capability"] {

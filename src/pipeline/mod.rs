@@ -24,6 +24,9 @@ pub(crate) mod settle;
 
 pub(crate) mod corridor;
 
+#[cfg(test)]
+mod tests;
+
 use std::ops::Range;
 use std::sync::Arc;
 

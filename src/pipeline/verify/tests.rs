@@ -3,11 +3,14 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::Engine;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD};
 use expect_test::{Expect, expect};
 use uuid::Uuid;
 
 use super::*;
-use crate::config::{Gateway, Issuer, Secret, SigningKey, Tenant};
+use crate::config::{Gateway, Issuer, Secret, SigningKey, SigningMaterial, Tenant};
 use crate::log::{Batch, NewRecord};
 use crate::model::{ClaimedToken, Flags, Kind, Offset, PartitionId, Source, TenantId, Zone};
 use crate::pipeline::decode::{Bounds, decode, forward};
@@ -34,13 +37,33 @@ fn secret_of(gateway: &str) -> String {
     format!("{gateway}: a secret of thirty-two bytes or more")
 }
 
+fn ed25519_of(gateway: &str) -> Ed25519KeyPair {
+    let seed = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, gateway.as_bytes());
+    Ed25519KeyPair::from_seed_unchecked(seed.as_ref()).unwrap()
+}
+
+fn ed25519_header(signature: &[u8]) -> String {
+    format!("ed;ed25519;{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
 fn gateway(name: &str, tenants: &[&str]) -> Gateway {
     Gateway {
         name: name.to_owned(),
         zone: Zone::Edge,
         tenants: tenants.iter().map(|name| tenant(name)).collect(),
         key_sha256: None,
-        signing: vec![SigningKey { id: "key-1".to_owned(), secret: Secret::new(secret_of(name)) }],
+        signing: vec![
+            SigningKey {
+                id: "key-1".to_owned(),
+                material: SigningMaterial::Hs256(Secret::new(secret_of(name))),
+            },
+            SigningKey {
+                id: "ed".to_owned(),
+                material: SigningMaterial::Ed25519(
+                    ed25519_of(name).public_key().as_ref().try_into().unwrap(),
+                ),
+            },
+        ],
     }
 }
 
@@ -81,11 +104,20 @@ fn trust_with(gateways: Vec<Gateway>) -> Trust {
 }
 
 /// Verifies one event, written as `member=value …`: times in seconds from the event's; `sign=WHO` signs the record
-/// (`door`, a gateway, `tampered`, or a whole header). Answers `verdict proof`.
+/// (`door`, a gateway, `ed:` and a gateway, `tampered`, or a whole header). Answers `verdict proof`.
 fn verdict_of(trust: &Trust, event: &str) -> String {
+    verdict_under(trust, event, None)
+}
+
+/// As [`verdict_of`], the record with this header.
+fn verdict_signed(trust: &Trust, event: &str, header: &str) -> String {
+    verdict_under(trust, event, Some(header.to_owned()))
+}
+
+fn verdict_under(trust: &Trust, event: &str, mut header: Option<String>) -> String {
     let mut token = ClaimedToken::default();
     let (mut tenant, mut gateway, mut zone) = ("acme", "edge-1", Zone::Edge);
-    let (mut said, mut header) = (Some(GatewayVerdict::Valid), None);
+    let mut said = Some(GatewayVerdict::Valid);
     let value = event.as_bytes();
     let gateway_key = |name: &str| hmac(&secret_of(name));
     for (member, text) in event.split_whitespace().map(|pair| pair.split_once('=').unwrap()) {
@@ -109,6 +141,9 @@ fn verdict_of(trust: &Trust, event: &str) -> String {
                         sign_record(DOOR_KEY_ID, &crate::keys::door(&ingest_key()), b"another value")
                     }
                     name if name.contains(';') => name.to_owned(),
+                    name if name.starts_with("ed:") => {
+                        ed25519_header(ed25519_of(&name[3..]).sign(value).as_ref())
+                    }
                     name => sign_record("key-1", &gateway_key(name), value),
                 });
             }
@@ -331,6 +366,78 @@ fn a_signature_counts_from_the_door_and_from_the_events_own_gateway() {
 }
 
 #[test]
+fn a_public_key_checks_what_its_private_half_signed() {
+    check(
+        "sign=ed:edge-1
+         tenant=strict sign=ed:edge-1
+         sign=ed:edge-2
+         zone=internal sign=ed:edge-1
+         sign=ed;ed25519;
+         sign=ed;hs256;AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA
+         sign=ed;Ed25519;AAAA",
+        expect![[r#"
+            valid gateway_attested
+            valid gateway_attested
+            valid none
+            valid none
+            valid none
+            valid none
+            valid none"#]],
+    );
+}
+
+/// One signature has one form: what verifies for a lax verifier only is no signature (RFC 8032, section 5.1.7).
+#[test]
+fn an_ed25519_signature_is_checked_strictly() {
+    let (trust, value) = (trust(), "tenant=acme");
+    let holds = |header: &str| verdict_signed(&trust, value, header) == "valid gateway_attested";
+    let pair = ed25519_of("edge-1");
+    let signature: [u8; 64] = pair.sign(value.as_bytes()).as_ref().try_into().unwrap();
+    let header = ed25519_header(&signature);
+    assert!(holds(&header));
+
+    // S + L verifies with the same equation.
+    let mut malleable = signature;
+    let mut carry = 0;
+    for (byte, order) in malleable[32..].iter_mut().zip(GROUP_ORDER) {
+        let sum = u16::from(*byte) + u16::from(order) + carry;
+        (*byte, carry) = (sum as u8, sum >> 8);
+    }
+    assert_eq!(carry, 0);
+    assert!(!holds(&ed25519_header(&malleable)), "S is not below the group's order");
+
+    // A public key is no secret: an HMAC with it under the same id attests nothing.
+    let confused = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, pair.public_key().as_ref());
+    assert!(!holds(&sign_record("ed", &confused, value.as_bytes())));
+
+    for bit in 0..512 {
+        let mut flipped = signature;
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        assert!(!holds(&ed25519_header(&flipped)), "bit {bit}");
+    }
+    for header in [
+        header.replace("ed;", "ed2;"),
+        header.replace("ed25519", "ED25519"),
+        format!("{header}=="),
+        format!("{header} "),
+        format!("{header};"),
+        format!("ed;ed25519;{}", BASE64_STANDARD.encode(signature)),
+        ed25519_header(&signature[..63]),
+        ed25519_header(&[signature.as_slice(), &[0]].concat()),
+        // The same bytes with another bit behind the last one.
+        format!("{}{}", &header[..header.len() - 1], char::from(header.as_bytes()[header.len() - 1] + 1)),
+    ] {
+        assert!(!holds(&header), "{header}");
+    }
+}
+
+/// L = 2^252 + 27742317777372353535851937790883648493, little-endian.
+const GROUP_ORDER: [u8; 32] = [
+    0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+];
+
+#[test]
 fn a_tenant_can_require_signatures_or_leave_them_unread() {
     check(
         "tenant=strict
@@ -443,8 +550,8 @@ fn everything_that_is_wrong_is_reported_at_once() {
         issuer("https://c.example", "acme", None),
     ];
     let mut door_thief = gateway("edge-1", &["acme"]);
-    door_thief.signing = ["door", "a;b", "short"]
-        .map(|id| SigningKey { id: id.to_owned(), secret: Secret::new("short".to_owned()) })
+    door_thief.signing = ["door", "a;b", "twice", "twice"]
+        .map(|id| SigningKey { id: id.to_owned(), material: SigningMaterial::Ed25519([7; 32]) })
         .into();
     let Err(errors) =
         Trust::build(&issuers, &HashMap::new(), &[door_thief], crate::keys::door(&ingest_key()))
@@ -455,7 +562,7 @@ fn everything_that_is_wrong_is_reported_at_once() {
     expect![[r#"
         signing_key_bad: gateway edge-1, signing key door: the id `door` is the door's own: choose another
         signing_key_bad: gateway edge-1, signing key a;b: an id is printable ASCII without spaces and without `;`
-        signing_key_bad: gateway edge-1, signing key short: the secret is shorter than 32 bytes
+        signing_key_bad: gateway edge-1, signing key twice: the id is used twice
         jwk_bad: issuer https://a.example: DIR/bad.json, key cut: it lacks a member that a key of type EC has, or its curve is unknown
         jwk_bad: issuer https://a.example: DIR/bad.json, key garbled: it cannot be read: Base64 error: Invalid symbol 32, offset 3.
         jwk_bad: issuer https://a.example: DIR/bad.json, key private: it holds a private or shared key: a key set is for public keys alone
