@@ -41,6 +41,7 @@ fn walk_of(signatures: Signatures) -> Walk {
         max_event_age: Duration::from_secs(24 * 3_600),
         partitions: 1,
         forward_key: Arc::new(key()),
+        tick_key: Arc::new(key()),
         log: LogId::try_from("0".repeat(32)).unwrap(),
     };
     Walk::new(bounds, snapshots, PartitionId(0))
