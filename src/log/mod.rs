@@ -162,11 +162,35 @@ pub(crate) trait EventLog: Send + Sync {
     async fn offset_at(&self, topic: Topic, partition: PartitionId, time: UnixMs)
     -> Result<Offset, LogError>;
 
+    /// Reads a partition, without a group, from `from` (or where it starts, if it has no such record any more) to where
+    /// it ends now. Whatever was committed before the call is seen, and nothing of what was aborted: records of a
+    /// transaction that is still open are waited for, and if it does not come to its end soon, [`Scan::next`] fails.
+    async fn scan(
+        &self,
+        topic: Topic,
+        partition: PartitionId,
+        from: Option<Offset>,
+    ) -> Result<Box<dyn Scan>, LogError>;
+
     /// How many partitions the topic has.
     async fn partitions(&self, topic: Topic) -> Result<u32, LogError>;
 
     /// Whether the log answers right now.
     async fn health(&self) -> Result<(), LogError>;
+}
+
+/// A walk over what was in a partition when it began.
+#[async_trait]
+pub(crate) trait Scan: Send {
+    /// Where it began: beyond what was asked for if the log starts later by now.
+    fn start(&self) -> Offset;
+
+    /// One past the last offset that it comes to. Records that were appended meanwhile are not necessarily left out.
+    fn end(&self) -> Offset;
+
+    /// Fills `batch` (cleared first) with the next records, at most `max`; false, and no record, when all have been
+    /// read. After an error the scan is of no more use.
+    async fn next(&mut self, batch: &mut Batch, max: usize) -> Result<bool, LogError>;
 }
 
 /// One member of a group. Dropping it leaves the group; its lanes are dead from then on.

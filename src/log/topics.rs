@@ -13,6 +13,10 @@ pub(crate) enum Topic {
     Alerts,
     /// What could not become an event, masked, with its reason and origin.
     DeadLetters,
+    /// What each block adds to what spans subjects, by gateway or network.
+    Summaries,
+    /// Checkpoints of the walk's state, by state key, in the same partition as the events they come from.
+    State,
 }
 
 /// What happens to old records.
@@ -21,11 +25,8 @@ pub(crate) enum Cleanup {
     Delete {
         after: Duration,
     },
-    /// The newest record of each key stays.
-    #[expect(
-        dead_code,
-        reason = "state, control and revocations come with checkpoints and the issuer (issues 4, 5)"
-    )]
+    /// The newest record of each key stays. Records have a key, and one with an empty value removes its key: readers
+    /// may still meet it, or none of that key.
     Compact,
 }
 
@@ -40,27 +41,42 @@ pub(crate) struct TopicSpec {
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Topic {
-    pub(crate) const ALL: [Self; 3] = [Self::Events, Self::Alerts, Self::DeadLetters];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Events, Self::Alerts, Self::DeadLetters, Self::Summaries, Self::State];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Events => "jwtrail.events",
             Self::Alerts => "jwtrail.alerts",
             Self::DeadLetters => "jwtrail.dead-letters",
+            Self::Summaries => "jwtrail.summaries",
+            Self::State => "jwtrail.state",
         }
     }
 
     /// What `migrate` makes: few partitions in the embedded journal, more on Kafka.
     pub(crate) const fn spec(self, embedded: bool) -> TopicSpec {
-        let (partitions, days) = match self {
-            Self::Events => (if embedded { 4 } else { 12 }, 7),
-            Self::Alerts | Self::DeadLetters => (if embedded { 1 } else { 4 }, 30),
+        let partitions = match (self, embedded) {
+            (Self::Events | Self::State, true) => 4,
+            (Self::Events | Self::State, false) => 12,
+            (Self::Alerts | Self::DeadLetters | Self::Summaries, true) => 1,
+            (Self::Alerts | Self::DeadLetters | Self::Summaries, false) => 4,
         };
-        TopicSpec {
-            topic: self,
-            partitions,
-            cleanup: Cleanup::Delete { after: Duration::from_secs(DAY.as_secs() * days) },
-        }
+        TopicSpec { topic: self, partitions, cleanup: self.cleanup() }
+    }
+
+    const fn cleanup(self) -> Cleanup {
+        let days = match self {
+            Self::State => return Cleanup::Compact,
+            Self::Events => 7,
+            Self::Alerts | Self::DeadLetters => 30,
+            Self::Summaries => 2,
+        };
+        Cleanup::Delete { after: Duration::from_secs(DAY.as_secs() * days) }
+    }
+
+    pub(crate) const fn is_compacted(self) -> bool {
+        matches!(self.cleanup(), Cleanup::Compact)
     }
 }
 

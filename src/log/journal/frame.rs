@@ -8,6 +8,7 @@
 //! Lengths and the number of headers are LEB128. Many records an entry, because the store's cost is per entry.
 
 use super::super::{Batch, NewRecord, Topic};
+use super::keyed::Keyed;
 use crate::model::{Offset, PartitionId, UnixMs};
 
 /// Frames are closed at this size: large enough to cost nothing per record, small enough to be skipped into.
@@ -26,6 +27,8 @@ pub(super) struct Chunk {
     pub(super) partition: PartitionId,
     pub(super) records: u32,
     pub(super) bytes: Vec<u8>,
+    /// Of a compacted topic: then it is one record.
+    pub(super) keyed: Option<Keyed>,
 }
 
 /// The encoded size of a record; [`RECORD_BYTES_MAX`] is about it.
@@ -210,8 +213,13 @@ mod tests {
     use super::*;
 
     fn stored(records: &[NewRecord]) -> Vec<u8> {
-        let mut chunk =
-            Chunk { topic: Topic::Events, partition: PartitionId(0), records: 0, bytes: Vec::new() };
+        let mut chunk = Chunk {
+            topic: Topic::Events,
+            partition: PartitionId(0),
+            records: 0,
+            bytes: Vec::new(),
+            keyed: None,
+        };
         for record in records {
             encode(record, &mut chunk.bytes);
             chunk.records += 1;

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::frame::{self, Chunk, FRAME_BYTES, RECORD_BYTES_MAX};
+use super::keyed::Keyed;
 use super::partition::Partition;
 use super::writer::{Command, no_such_topic};
 use crate::log::{LogError, NewRecord, Topic, home_partition};
@@ -119,11 +120,23 @@ impl Handle {
                     cause: format!("has no partition {partition}"),
                 });
             }
+            let keyed = match (topic.is_compacted(), &record.key) {
+                (false, _) => None,
+                (true, Some(key)) => Some(Keyed { key: key.clone(), removes: record.value.is_empty() }),
+                // As a broker would: it refuses such a record, and its clients try again.
+                (true, None) => {
+                    return Err(LogError::Unavailable {
+                        doing: "appending to the journal",
+                        cause: format!("{} takes no record without a key", topic.name()),
+                    });
+                }
+            };
             let mut index = *filling.entry((topic, partition)).or_insert(usize::MAX);
-            if encoded.chunks.get(index).is_none_or(|chunk| chunk.bytes.len() + bytes > FRAME_BYTES) {
+            let full = |chunk: &Chunk| chunk.keyed.is_some() || chunk.bytes.len() + bytes > FRAME_BYTES;
+            if encoded.chunks.get(index).is_none_or(full) {
                 index = encoded.chunks.len();
                 filling.insert((topic, partition), index);
-                encoded.chunks.push(Chunk { topic, partition, records: 0, bytes: Vec::new() });
+                encoded.chunks.push(Chunk { topic, partition, records: 0, bytes: Vec::new(), keyed });
             }
             let chunk = &mut encoded.chunks[index];
             frame::encode(&record, &mut chunk.bytes);

@@ -6,9 +6,11 @@
 mod frame;
 mod groups;
 mod handle;
+mod keyed;
 mod lane;
 mod partition;
 mod retention;
+mod scan;
 mod space;
 mod store;
 mod writer;
@@ -25,10 +27,11 @@ use async_trait::async_trait;
 
 use self::handle::Handle;
 use self::lane::JournalMember;
+use self::scan::JournalScan;
 use self::space::Space;
 use self::store::{Store, broken};
 use self::writer::{Append, Command, Writer, no_such_topic};
-use super::{EventLog, LogError, Membership, NewRecord, Placed, Topic, TopicSpec};
+use super::{EventLog, LogError, Membership, NewRecord, Placed, Scan, Topic, TopicSpec};
 use crate::clock::Clock;
 use crate::lifecycle::Lifecycle;
 use crate::model::{Offset, PartitionId, UnixMs};
@@ -47,7 +50,8 @@ pub(crate) enum FsyncPolicy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct JournalOptions {
     pub(crate) fsync: FsyncPolicy,
-    /// All segments together, before compression. Over it the oldest go, committed or not.
+    /// All segments together, before compression. Over it the oldest go, committed or not; compacted topics, of which
+    /// nothing may go, come on top.
     pub(crate) limit_bytes: u64,
     /// A segment is closed at this size, before compression.
     pub(crate) segment_bytes: u64,
@@ -158,6 +162,17 @@ impl EventLog for Journal {
         let found = tokio::task::spawn_blocking(move || partition.offset_at(time)).await;
         let offset = found.map_err(|error| broken(DOING, error))??;
         Offset::new(offset).ok_or_else(|| broken(DOING, offset))
+    }
+
+    async fn scan(
+        &self,
+        topic: Topic,
+        partition: PartitionId,
+        from: Option<Offset>,
+    ) -> Result<Box<dyn Scan>, LogError> {
+        let partition = self.handle.partition(topic, partition)?;
+        let begun = tokio::task::spawn_blocking(move || JournalScan::begin(partition, from)).await;
+        Ok(Box::new(begun.map_err(|error| broken(scan::DOING, error))??))
     }
 
     async fn partitions(&self, topic: Topic) -> Result<u32, LogError> {

@@ -7,6 +7,7 @@ use fjall::{Guard, Keyspace, KvPair};
 use tokio::sync::watch;
 
 use super::frame::{self, Frame};
+use super::keyed;
 use super::store::{self, broken};
 use crate::log::{Batch, LogError, Topic};
 use crate::model::{Offset, PartitionId, UnixMs};
@@ -30,7 +31,7 @@ pub(super) struct Partition {
     pub(super) topic: Topic,
     pub(super) id: PartitionId,
     /// (first offset, keyspace) of each segment, oldest first; none once the journal is closed. A reader's own copy keeps
-    /// the files of a dropped segment until it is done.
+    /// the files of a dropped segment until it is done. A compacted partition has one, with other contents ([`keyed`]).
     segments: ArcSwap<Vec<(i64, Keyspace)>>,
     /// One past the last durable record: no reader goes beyond.
     end: watch::Sender<i64>,
@@ -64,14 +65,31 @@ impl Partition {
         self.end.subscribe()
     }
 
+    /// The one keyspace of a compacted partition; `None` of another.
+    pub(super) fn keyspace_of_keys(&self, doing: &'static str) -> Result<Option<Keyspace>, LogError> {
+        if !self.topic.is_compacted() {
+            return Ok(None);
+        }
+        match self.segments.load().first() {
+            Some((_, keyspace)) => Ok(Some(keyspace.clone())),
+            None => Err(closed(doing)),
+        }
+    }
+
     /// Copies what lies in [from, until) into `batch`, at most `max` records, and sets its position. What retention has
     /// taken away is passed over.
     pub(super) fn read(&self, from: i64, until: i64, max: usize, batch: &mut Batch) -> Result<(), LogError> {
         const DOING: &str = "reading from the journal";
+        if let Some(keyspace) = self.keyspace_of_keys(DOING)? {
+            let more = keyed::read(&mut keyed::records(&keyspace, from), until, max, batch)
+                .map_err(|cause| self.damaged(DOING, cause))?;
+            if !more {
+                batch.set_position(Offset::new(until).ok_or_else(|| self.missing(DOING, until))?);
+            }
+            return Ok(());
+        }
         let segments = self.segments.load_full();
-        let Some((start, _)) = segments.first() else {
-            return Err(LogError::Unavailable { doing: DOING, cause: "the journal is closed".to_owned() });
-        };
+        let Some((start, _)) = segments.first() else { return Err(closed(DOING)) };
         let mut from = from.max(*start);
         if from >= until {
             batch.set_position(Offset::new(from).ok_or_else(|| self.missing(DOING, from))?);
@@ -106,6 +124,10 @@ impl Partition {
     pub(super) fn offset_at(&self, time: UnixMs) -> Result<i64, LogError> {
         const DOING: &str = "looking for a time in the journal";
         let end = self.end();
+        if let Some(keyspace) = self.keyspace_of_keys(DOING)? {
+            let found = keyed::offset_at(&keyspace, time).map_err(|cause| self.damaged(DOING, cause))?;
+            return Ok(found.map_or(end, Offset::get));
+        }
         let segments = self.segments.load_full();
         let (mut low, mut high) = (segments.first().map_or(end, |(base, _)| *base), end);
         // Append times never run back within a partition, so halving finds it.
@@ -137,7 +159,7 @@ impl Partition {
         self.damaged(doing, format_args!("offset {offset} is missing"))
     }
 
-    fn damaged(&self, doing: &'static str, what: impl std::fmt::Display) -> LogError {
+    pub(super) fn damaged(&self, doing: &'static str, what: impl std::fmt::Display) -> LogError {
         broken(doing, format_args!("{}: {what}", self.name()))
     }
 
@@ -145,6 +167,10 @@ impl Partition {
     pub(super) fn name(&self) -> String {
         format!("{}/{}", self.topic.name(), self.id)
     }
+}
+
+fn closed(doing: &'static str) -> LogError {
+    LogError::Unavailable { doing, cause: "the journal is closed".to_owned() }
 }
 
 fn listed(segments: &[Segment]) -> Vec<(i64, Keyspace)> {

@@ -1,5 +1,6 @@
-//! The layout on disk: one fjall keyspace a segment, named `TOPIC/PARTITION/FIRST_OFFSET`, dropped whole at retention,
-//! and the keyspace `meta` with the topics and the groups' commits.
+//! The layout on disk: one fjall keyspace a segment, named `TOPIC/PARTITION/FIRST_OFFSET`, dropped whole at retention
+//! (a partition of a compacted topic is one segment for ever, see [`keyed`]), and the keyspace `meta` with the topics and
+//! the groups' commits.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -9,6 +10,7 @@ use fjall::config::{BlockSizePolicy, CompressionPolicy, FilterPolicy};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 
 use super::frame::Frame;
+use super::keyed;
 use super::partition::Segment;
 use crate::log::{Commit, LogError, Topic};
 use crate::model::{Offset, PartitionId, ResumeAt, UnixMs};
@@ -81,8 +83,13 @@ impl Store {
         let mut segments = BTreeMap::<(Topic, PartitionId), Vec<Segment>>::new();
         for name in self.db.list_keyspace_names() {
             let Some((topic, partition, base)) = parse_segment_name(&name) else { continue };
-            let keyspace = self.db.keyspace(&name, segment_options).map_err(|error| text(&error))?;
-            let segment = Segment::open(base, keyspace).map_err(|error| format!("{name}: {error}"))?;
+            let keyspace = self.db.keyspace(&name, options_of(topic)).map_err(|error| text(&error))?;
+            let opened = if topic.is_compacted() {
+                Segment::open_keyed(keyspace)
+            } else {
+                Segment::open(base, keyspace)
+            };
+            let segment = opened.map_err(|error| format!("{name}: {error}"))?;
             segments.entry((topic, partition)).or_default().push(segment);
         }
         let mut topics = BTreeMap::new();
@@ -122,7 +129,7 @@ impl Store {
         partition: PartitionId,
         base: i64,
     ) -> Result<Segment, fjall::Error> {
-        let keyspace = self.db.keyspace(&segment_name(topic, partition, base), segment_options)?;
+        let keyspace = self.db.keyspace(&segment_name(topic, partition, base), options_of(topic))?;
         self.sync_keyspace_folder()?;
         Ok(Segment { base, end: base, bytes: 0, first_time: None, last_time: None, keyspace })
     }
@@ -157,6 +164,15 @@ fn check_whole(segments: &[Segment]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+fn options_of(topic: Topic) -> fn() -> KeyspaceCreateOptions {
+    if topic.is_compacted() { keyed_options } else { segment_options }
+}
+
+/// Keys are looked up one by one, and most are there or new: the store's own defaults suit that.
+fn keyed_options() -> KeyspaceCreateOptions {
+    KeyspaceCreateOptions::default().manual_journal_persist(true).max_memtable_size(MEMTABLE_BYTES)
 }
 
 fn segment_options() -> KeyspaceCreateOptions {
@@ -234,6 +250,12 @@ impl Segment {
             segment.bytes = frame.segment_bytes;
         }
         Ok(segment)
+    }
+
+    fn open_keyed(keyspace: Keyspace) -> Result<Self, String> {
+        let next = keyed::next(&keyspace)?;
+        let (end, last_time) = (next.map_or(0, |(end, _)| end), next.map(|(_, time)| time));
+        Ok(Self { base: 0, end, bytes: 0, first_time: None, last_time, keyspace })
     }
 }
 

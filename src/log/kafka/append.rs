@@ -10,7 +10,7 @@ use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
 
 use super::context::LogContext;
 use super::settings::{Settings, create_plain};
-use super::{failed, headers_of, partition_id, raw};
+use super::{failed, headers_of, partition_id, payload, raw};
 use crate::log::{LogError, NewRecord, Placed, Topic};
 use crate::model::Offset;
 
@@ -67,7 +67,7 @@ impl Appender {
         let mut placed = Vec::with_capacity(records.len());
         for record in records {
             loop {
-                match producer.send_result(record_of(name, record)) {
+                match producer.send_result(record_of(topic, name, record)) {
                     Ok(delivery) => break under_way.push_back((delivery, record)),
                     Err((error, _)) if is_full(&error) => match under_way.pop_front() {
                         Some((delivery, record)) => placed.push(arrived(topic, delivery, record).await?),
@@ -101,8 +101,9 @@ fn unclear(cause: &str) -> LogError {
     LogError::Unavailable { doing: DOING, cause: cause.to_owned() }
 }
 
-fn record_of<'r>(topic: &'r str, record: &'r NewRecord) -> FutureRecord<'r, [u8], [u8]> {
-    let mut message = FutureRecord::to(topic).payload(record.value.as_slice());
+fn record_of<'r>(topic: Topic, name: &'r str, record: &'r NewRecord) -> FutureRecord<'r, [u8], [u8]> {
+    let mut message = FutureRecord::to(name);
+    message.payload = payload(topic, record);
     if let Some(key) = &record.key {
         message = message.key(key.as_slice());
     }

@@ -295,7 +295,7 @@ const fn not_held(doing: &'static str) -> LogError {
 }
 
 /// Copies a message into the batch; answers the offset after it.
-fn push(batch: &mut Batch, message: &BorrowedMessage<'_>) -> Result<Offset, LogError> {
+pub(super) fn push(batch: &mut Batch, message: &BorrowedMessage<'_>) -> Result<Offset, LogError> {
     let offset = Offset::new(message.offset()).ok_or_else(|| LogError::Broken {
         doing: "reading a partition",
         cause: format!("a record has the offset {}", message.offset()),

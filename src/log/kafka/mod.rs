@@ -2,7 +2,7 @@
 //!
 //! A member of a group is a consumer with a keeper thread ([`group`]). Each partition that it owns is a lane ([`lane`])
 //! with a queue that it reads and an owner thread ([`owner`]) whose transactional producer carries every commit: the
-//! broker itself refuses whoever is not the partition's latest owner.
+//! broker itself refuses whoever is not the partition's latest owner. A scan ([`scan`]) belongs to no group.
 
 mod settings;
 
@@ -15,6 +15,7 @@ mod generation;
 mod group;
 mod lane;
 mod owner;
+mod scan;
 
 #[cfg(test)]
 mod tests;
@@ -30,7 +31,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::Producer;
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 
-use super::{Commit, EventLog, LogError, Membership, NewRecord, Placed, Topic, TopicSpec};
+use super::{Commit, EventLog, LogError, Membership, NewRecord, Placed, Scan, Topic, TopicSpec};
 use crate::config::KafkaConfig;
 use crate::model::{Offset, PartitionId, ResumeAt, UnixMs};
 use admin::Admin;
@@ -38,6 +39,7 @@ use append::Appender;
 use assign::TakeOver;
 use context::GroupContext;
 use group::Keeper;
+use scan::KafkaScan;
 use settings::{Settings, create};
 
 /// How long a question may take.
@@ -122,6 +124,18 @@ impl EventLog for KafkaLog {
         .map(|offset| Offset::new(offset).unwrap_or(Offset::ZERO))
     }
 
+    async fn scan(
+        &self,
+        topic: Topic,
+        partition: PartitionId,
+        from: Option<Offset>,
+    ) -> Result<Box<dyn Scan>, LogError> {
+        let (settings, name) = (self.settings.clone(), self.names.of(topic).into_owned());
+        let scan =
+            blocking(scan::DOING, move || KafkaScan::begin(&settings, topic, name, partition, from)).await?;
+        Ok(Box::new(scan))
+    }
+
     async fn partitions(&self, topic: Topic) -> Result<u32, LogError> {
         const DOING: &str = "counting partitions";
         let (producer, name) = (self.appender.client(), self.names.of(topic).into_owned());
@@ -196,6 +210,12 @@ fn raw(partition: PartitionId) -> i32 {
 
 fn partition_id(raw: i32) -> Option<PartitionId> {
     u32::try_from(raw).ok().map(PartitionId)
+}
+
+/// A record's value as the broker is given it: on a compacted topic only a missing one removes the key.
+fn payload(topic: Topic, record: &NewRecord) -> Option<&[u8]> {
+    let removes = topic.is_compacted() && record.value.is_empty();
+    (!removes).then_some(record.value.as_slice())
 }
 
 fn headers_of(record: &NewRecord) -> Option<OwnedHeaders> {

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::context::{GroupContext, LogContext};
 use super::lane::LaneState;
-use super::{Names, headers_of};
+use super::{Names, headers_of, payload};
 use crate::log::{CommitError, LogError, NewRecord, Topic};
 use crate::model::{Offset, ResumeAt};
 
@@ -187,7 +187,8 @@ impl Owner {
     fn send(&self, topic: Topic, record: &NewRecord) -> Result<(), Trouble> {
         let name = self.names.of(topic);
         loop {
-            let mut message = BaseRecord::<[u8], [u8]>::to(&name).payload(&record.value);
+            let mut message = BaseRecord::<[u8], [u8]>::to(&name);
+            message.payload = payload(topic, record);
             if let Some(key) = &record.key {
                 message = message.key(key);
             }

@@ -87,6 +87,26 @@ impl Settings {
         self.client(&[], &[("isolation.level", "read_committed")])
     }
 
+    /// Asks for the end of what was written, committed or not yet.
+    pub(super) fn foreteller(&self) -> ClientConfig {
+        self.client(&[], &[("isolation.level", "read_uncommitted")])
+    }
+
+    /// Reads a partition once, without a group: librdkafka wants a name for one all the same, and asks nothing with it.
+    pub(super) fn scanner(&self) -> ClientConfig {
+        let defaults = [("fetch.queue.backoff.ms", "10")];
+        let owned = [
+            ("group.id", "jwtrail-scan"),
+            ("isolation.level", "read_committed"),
+            ("auto.offset.reset", "error"),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            // Tells where the partition ends.
+            ("enable.partition.eof", "true"),
+        ];
+        self.client(&defaults, &owned)
+    }
+
     /// The producer of everything that no lane's commit carries.
     pub(super) fn appender(&self) -> ClientConfig {
         let defaults = [

@@ -44,9 +44,9 @@ fn connect(brokers: &str, prefix: &str) -> Arc<KafkaLog> {
     Arc::new(KafkaLog::connect_under(&config(brokers.to_owned()), prefix).unwrap())
 }
 
-fn specs() -> [TopicSpec; 3] {
+fn specs() -> [TopicSpec; Topic::ALL.len()] {
     Topic::ALL.map(|topic| {
-        let partitions = if topic == Topic::Events { 2 } else { 1 };
+        let partitions = if matches!(topic, Topic::Events | Topic::State) { 2 } else { 1 };
         TopicSpec { partitions, ..topic.spec(false) }
     })
 }

@@ -1,6 +1,7 @@
 //! Topics and groups: made, joined, left and handed over between two batches.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fjall::PersistMode;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -18,13 +19,13 @@ impl Writer {
         const DOING: &str = "creating a topic in the journal";
         let topic = spec.topic;
         let wrong = |cause: String| LogError::Topic { topic: topic.name(), cause };
-        let Cleanup::Delete { after } = spec.cleanup else {
-            return Err(wrong("the journal keeps no compacted topics".to_owned()));
-        };
         if let Some(cause) = self.handle.broken.get() {
             return Err(broken(DOING, cause));
         }
-        let retention_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        let retention_ms = match spec.cleanup {
+            Cleanup::Delete { after } => u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
+            Cleanup::Compact => u64::MAX,
+        };
         let there = self.handle.topics.load().get(&topic).map(Vec::len);
         let done = match there {
             Some(there) if there != spec.partitions as usize => {
@@ -34,7 +35,9 @@ impl Writer {
                 )));
             }
             Some(_) if self.retention_of(topic) == retention_ms => return Ok(None),
-            Some(_) => format!("{}: retention set to {after:?}", topic.name()),
+            Some(_) => {
+                format!("{}: retention set to {:?}", topic.name(), Duration::from_millis(retention_ms))
+            }
             None => format!("{}: created with {} partitions", topic.name(), spec.partitions),
         };
         let partitions = if there.is_none() {

@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use super::frame::{self, Chunk, FrameBuilder};
 use super::groups::{Epoch, Group, MemberId};
 use super::handle::Handle;
+use super::keyed::{self, Keyed, Pending};
 use super::partition::{Partition, Segment};
 use super::space::Space;
 use super::store::{self, CommitKey, Contents, Store, broken};
@@ -70,6 +71,8 @@ struct Tail {
     last_time: UnixMs,
     /// The frame that the current batch is filling.
     open: Option<FrameBuilder>,
+    /// Of a compacted topic: what the current batch has put.
+    pending: Pending,
 }
 
 pub(super) struct Writer {
@@ -136,7 +139,14 @@ impl Writer {
             let partition = Arc::new(Partition::new(topic, id, &segments));
             shared.push(partition.clone());
             let last_time = segments.iter().filter_map(|segment| segment.last_time).max().unwrap_or_default();
-            let tail = Tail { next: partition.end(), shared: partition, segments, last_time, open: None };
+            let tail = Tail {
+                next: partition.end(),
+                shared: partition,
+                segments,
+                last_time,
+                open: None,
+                pending: Pending::new(),
+            };
             self.tails.insert((topic, id), tail);
         }
         self.retention_ms.insert(topic, retention_ms);
@@ -288,6 +298,14 @@ impl Writer {
         let mut offsets = Vec::with_capacity(chunks.len());
         for chunk in chunks {
             let Some(tail) = self.tails.get_mut(&(chunk.topic, chunk.partition)) else { continue };
+            if let Some(keyed) = &chunk.keyed {
+                match tail.put_keyed((chunk, keyed), now, batch) {
+                    Ok(offset) => offsets.push(offset),
+                    // Nothing of this batch will be written.
+                    Err(cause) => drop(self.break_because("looking for a key in the journal", cause)),
+                }
+                continue;
+            }
             let placed = tail.open.as_mut().and_then(|open| open.push(chunk));
             let offset = placed.unwrap_or_else(|| {
                 tail.close_frame(now, batch);
@@ -305,10 +323,14 @@ impl Writer {
     fn close_frames(&mut self, now: UnixMs, batch: &mut fjall::OwnedWriteBatch) {
         for tail in self.tails.values_mut() {
             tail.close_frame(now, batch);
+            tail.close_keyed(batch);
         }
     }
 
     fn make_durable(&mut self, batch: fjall::OwnedWriteBatch) -> Result<(), String> {
+        if let Some(cause) = self.handle.broken.get() {
+            return Err(cause.clone());
+        }
         let mode = match self.options.fsync {
             FsyncPolicy::Always => PersistMode::SyncData,
             FsyncPolicy::Interval(_) => {
@@ -353,7 +375,11 @@ impl Writer {
     /// After a failed write or fsync nobody knows what is on the disk: no write is tried again, every lane and
     /// membership ends.
     fn break_with(&mut self, doing: &'static str, error: &fjall::Error) -> LogError {
-        let error = broken(doing, store::text(error));
+        self.break_because(doing, store::text(error))
+    }
+
+    fn break_because(&mut self, doing: &'static str, cause: String) -> LogError {
+        let error = broken(doing, cause);
         tracing::error!(error.code = error.code(), "{error}");
         let _ = self.handle.broken.set(error.to_string());
         self.groups.clear();
@@ -374,6 +400,26 @@ impl Tail {
         active.first_time.get_or_insert(self.last_time);
         active.last_time = Some(self.last_time);
         batch.insert(&active.keyspace, frame::key(first), value);
+    }
+
+    fn put_keyed(
+        &mut self,
+        record: (&Chunk, &Keyed),
+        now: UnixMs,
+        batch: &mut fjall::OwnedWriteBatch,
+    ) -> Result<i64, String> {
+        let Some(active) = self.segments.last() else { return Err("the partition is not there".to_owned()) };
+        self.last_time = self.last_time.max(now);
+        let offset = self.next;
+        keyed::put(&active.keyspace, &mut self.pending, batch, record, offset, self.last_time)?;
+        self.next += 1;
+        Ok(offset)
+    }
+
+    fn close_keyed(&mut self, batch: &mut fjall::OwnedWriteBatch) {
+        let Some(active) = self.segments.last().filter(|_| !self.pending.is_empty()) else { return };
+        keyed::put_next(&active.keyspace, batch, self.next, self.last_time);
+        self.pending.clear();
     }
 }
 
