@@ -24,6 +24,7 @@ mod clock;
 mod config;
 mod keys;
 mod lifecycle;
+mod outbound;
 mod telemetry;
 
 #[cfg(test)]

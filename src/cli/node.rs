@@ -20,6 +20,7 @@ use crate::log::journal::{FsyncPolicy, Journal, JournalOptions};
 use crate::log::kafka::KafkaLog;
 use crate::log::{EventLog, Topic, TopicSpec};
 use crate::model::{LogId, PartitionId};
+use crate::outbound::Timeouts;
 use crate::pipeline::corridor::{self, AlertListener, Context, Gauges, Pace, Workers};
 use crate::pipeline::settle::Adopt;
 use crate::pipeline::store::{Retention, Store};
@@ -161,7 +162,7 @@ impl Node {
             readiness: self.readiness.clone(),
             clock: self.clock.clone(),
             pace: deliver::Pace::default(),
-            timeouts: deliver::Timeouts::default(),
+            timeouts: Timeouts::default(),
             retry_given_up,
         };
         Ok(deliver::run(deliver, &self.lifecycle)?)

@@ -9,7 +9,6 @@ mod queue;
 mod runs;
 
 mod file;
-mod public;
 mod rows;
 mod webhook;
 
@@ -26,12 +25,12 @@ use self::file::Lines;
 pub(crate) use self::queue::Pace;
 pub(crate) use self::rows::FindingRows;
 use self::rows::Rows;
-pub(crate) use self::webhook::Timeouts;
 use self::webhook::Webhook;
 use crate::clock::Clock;
 use crate::config::{Destination, DestinationKind};
 use crate::lifecycle::Lifecycle;
 use crate::log::EventLog;
+use crate::outbound::Timeouts;
 use crate::telemetry::{Metrics, Readiness};
 
 /// What deliveries work with.

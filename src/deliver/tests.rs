@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use self::receiver::{Receiver, Reply};
 use self::stage::{Stage, alert, file, webhook};
-use super::public::NotPublic;
+use super::Pace;
 use super::queue::{Answer, Job};
 use super::webhook::Webhook;
-use super::{Pace, Timeouts};
 use crate::clock::Clock;
 use crate::config::{HookUrl, Secret};
 use crate::model::Offset;
+use crate::outbound::{NotPublic, Timeouts};
 
 pub(super) use self::stage::alert as alert_with_id;
 

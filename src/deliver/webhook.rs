@@ -1,41 +1,25 @@
 //! A webhook: the alert as JSON, signed as Standard Webhooks says.
 
-use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
-use reqwest::{Client, StatusCode, redirect};
+use reqwest::{Method, StatusCode};
 
 use super::DeliverError;
-use super::public::{NotPublic, PublicOnly, is_public};
 use super::queue::{Answer, Job};
 use crate::clock::Clock;
 use crate::config::{HookUrl, Secret, webhook_key};
 use crate::model::UnixMs;
-
-/// To connect, and then to answer.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Timeouts {
-    pub(crate) connect: Duration,
-    pub(crate) answer: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self { connect: Duration::from_secs(5), answer: Duration::from_secs(15) }
-    }
-}
+use crate::outbound::{Outbound, Timeouts, innermost};
 
 /// A receiver.
 pub(super) struct Webhook {
-    client: Client,
+    outbound: Outbound,
     url: HookUrl,
     keys: Vec<hmac::Key>,
-    allow_private: bool,
     clock: Clock,
 }
 
@@ -55,37 +39,20 @@ impl Webhook {
         let keys: Option<Vec<_>> = secrets.iter().map(key).collect();
         let keys = keys.filter(|keys| !keys.is_empty());
         let keys = keys.ok_or_else(|| DeliverError::NoSecret { destination: name.to_owned() })?;
-        // No proxy from the environment: it would make the connection in our place, to any address.
-        let builder = Client::builder()
-            .user_agent(concat!("jwtrail/", env!("CARGO_PKG_VERSION")))
-            .no_proxy()
-            .redirect(redirect::Policy::none())
-            .connect_timeout(timeouts.connect)
-            .timeout(timeouts.connect + timeouts.answer);
-        let builder = if allow_private { builder } else { builder.dns_resolver(Arc::new(PublicOnly)) };
-        let client = builder.build().map_err(|cause| DeliverError::Client {
-            destination: name.to_owned(),
-            cause: cause.without_url().to_string(),
-        })?;
-        Ok(Self { client, url, keys, allow_private, clock })
+        let outbound = Outbound::new(allow_private, timeouts)
+            .map_err(|cause| DeliverError::Client { destination: name.to_owned(), cause })?;
+        Ok(Self { outbound, url, keys, clock })
     }
 
     /// Tells the receiver once.
     pub(super) async fn tell(&self, job: &Job) -> Answer {
-        // A name goes through the resolver; an address does not, however it is written: the URL's parser has already
-        // made 0x7f.1 and its like what they are.
-        let literal = match self.url.expose().host() {
-            Some(url_host) => address_of(&url_host.to_string()),
-            None => None,
+        let request = match self.outbound.request(Method::POST, self.url.expose()) {
+            Ok(request) => request,
+            Err(not_public) => return Answer::Away { why: not_public.to_string(), retry_after: None },
         };
-        if !self.allow_private && literal.is_some_and(|address| !is_public(address)) {
-            return Answer::Away { why: NotPublic.to_string(), retry_after: None };
-        }
         let now = self.clock.now();
         let seconds = now.get().div_euclid(1_000);
-        let request = self
-            .client
-            .post(self.url.expose().clone())
+        let request = request
             .header(CONTENT_TYPE, "application/json")
             .header("webhook-id", &job.id)
             .header("webhook-timestamp", seconds)
@@ -100,11 +67,6 @@ impl Webhook {
             Err(error) => Answer::Away { why: innermost(&error.without_url()), retry_after: None },
         }
     }
-}
-
-/// `Url::host` writes IPv6 in brackets.
-fn address_of(host: &str) -> Option<IpAddr> {
-    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
 /// `v1,BASE64` of HMAC-SHA256 over `id.timestamp.body`, one for each key.
@@ -154,18 +116,6 @@ async fn drain(mut answer: reqwest::Response) {
             None => return,
         }
     }
-}
-
-/// The cause at the bottom says the most: "connection refused", not "error sending request".
-fn innermost(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return "it did not answer in time".to_owned();
-    }
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

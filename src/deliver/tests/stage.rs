@@ -12,11 +12,12 @@ use super::receiver::Receiver;
 use crate::clock::Clock;
 use crate::config::{Destination, DestinationKind, HookUrl, Secret};
 use crate::deliver::rows::RowTrouble;
-use crate::deliver::{Deliver, FindingRows, Pace, Timeouts, run};
+use crate::deliver::{Deliver, FindingRows, Pace, run};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::log::journal::{FsyncPolicy, Journal, JournalOptions};
 use crate::log::{EventLog, NewRecord, Topic};
 use crate::model::Alert;
+use crate::outbound::Timeouts;
 use crate::telemetry::{ByDelivery, Metrics, Readiness};
 
 pub(super) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";

@@ -1,9 +1,82 @@
-//! Which addresses a webhook may reach: public ones, unless the destination says otherwise. Looked at when the
-//! connection is made, on the very addresses that it is made to, so that no later answer of a name server gets around it.
+//! Calls to where somebody configured: webhooks, key sets. One guard for all of them: public addresses alone, unless the
+//! configuration says otherwise. It looks when the connection is made, on the very addresses that it is made to, so that no
+//! later answer of a name server gets around it; and no redirect is followed, so that no answer of a server does.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::{Client, Method, RequestBuilder, Url, redirect};
+
+/// Makes guarded calls.
+pub(crate) struct Outbound {
+    client: Client,
+    allow_private: bool,
+}
+
+/// How long a call may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timeouts {
+    pub(crate) connect: Duration,
+    /// From then on, until the last byte of the answer.
+    pub(crate) answer: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(5), answer: Duration::from_secs(15) }
+    }
+}
+
+impl Outbound {
+    /// # Errors
+    /// If TLS cannot be set up, in words.
+    pub(crate) fn new(allow_private: bool, timeouts: Timeouts) -> Result<Self, String> {
+        // No proxy from the environment: it would make the connection in our place, to any address.
+        let builder = Client::builder()
+            .user_agent(concat!("jwtrail/", env!("CARGO_PKG_VERSION")))
+            .no_proxy()
+            .redirect(redirect::Policy::none())
+            .connect_timeout(timeouts.connect)
+            .timeout(timeouts.connect + timeouts.answer);
+        let builder = if allow_private { builder } else { builder.dns_resolver(Arc::new(PublicOnly)) };
+        let client = builder.build().map_err(|cause| innermost(&cause.without_url()))?;
+        Ok(Self { client, allow_private })
+    }
+
+    /// A request to be sent.
+    ///
+    /// # Errors
+    /// If the URL names an address that may not be reached. A name is judged when it is resolved.
+    pub(crate) fn request(&self, method: Method, url: &Url) -> Result<RequestBuilder, NotPublic> {
+        // A name goes through the resolver; an address does not, however it is written: the URL's parser has already
+        // made 0x7f.1 and its like what they are.
+        let literal = url.host_str().and_then(address_of);
+        if !self.allow_private && literal.is_some_and(|address| !is_public(address)) {
+            return Err(NotPublic);
+        }
+        Ok(self.client.request(method, url.clone()))
+    }
+}
+
+/// A URL writes IPv6 in brackets.
+fn address_of(host: &str) -> Option<IpAddr> {
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+}
+
+/// Why a call failed, without its URL: path and query may be a capability. The cause at the bottom says the most:
+/// "connection refused", not "error sending request".
+pub(crate) fn innermost(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "it did not answer in time".to_owned();
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
 
 /// IPv4 networks that are not public (IANA's special-purpose registry), and one public address inside every virtual
 /// machine of Azure, which is its metadata service.
@@ -28,7 +101,7 @@ const NOT_PUBLIC_V4: [(Ipv4Addr, u8); 17] = [
 ];
 
 /// Whether anyone on the internet could reach it.
-pub(super) fn is_public(address: IpAddr) -> bool {
+fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
         IpAddr::V6(address) => is_public_v6(address),
@@ -58,12 +131,12 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 }
 
 /// Resolves names to public addresses alone.
-pub(super) struct PublicOnly;
+struct PublicOnly;
 
 /// The name stands for no address that may be reached.
 #[derive(Debug, thiserror::Error)]
-#[error("the receiver has no public address: set `allow_private = true` if that is meant")]
-pub(super) struct NotPublic;
+#[error("it has no public address: set `allow_private = true` if that is meant")]
+pub(crate) struct NotPublic;
 
 impl Resolve for PublicOnly {
     fn resolve(&self, name: Name) -> Resolving {
