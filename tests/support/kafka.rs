@@ -225,6 +225,7 @@ controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}
 log.dirs={dir}/data
 auto.create.topics.enable=false
 group.initial.rebalance.delay.ms=0
+log.cleaner.backoff.ms=200
 offsets.topic.num.partitions=4
 offsets.topic.replication.factor=1
 transaction.state.log.num.partitions=4

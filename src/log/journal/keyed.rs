@@ -12,7 +12,7 @@
 
 use std::collections::HashMap;
 
-use fjall::{Iter, Keyspace, OwnedWriteBatch};
+use fjall::{Guard, Iter, Keyspace, OwnedWriteBatch, Readable, Snapshot};
 
 use super::frame::{self, Chunk, Frame, FrameBuilder};
 use super::store;
@@ -70,24 +70,42 @@ pub(super) fn put_next(keyspace: &Keyspace, batch: &mut OwnedWriteBatch, next: i
 
 /// The next offset and the last append time; nothing if nothing was ever written.
 pub(super) fn next(keyspace: &Keyspace) -> Result<Option<(i64, UnixMs)>, String> {
-    let Some(value) = keyspace.get(NEXT).map_err(|error| store::text(&error))? else { return Ok(None) };
+    parse_next(keyspace.get(NEXT))
+}
+
+fn parse_next(
+    found: Result<Option<fjall::UserValue>, fjall::Error>,
+) -> Result<Option<(i64, UnixMs)>, String> {
+    let Some(value) = found.map_err(|error| store::text(&error))? else { return Ok(None) };
     let read = value
         .split_first_chunk::<8>()
         .and_then(|(next, time)| Some((i64::from_be_bytes(*next), UnixMs::new(parse_i64(time)?))));
     read.map(Some).ok_or_else(|| "where it goes on cannot be read".to_owned())
 }
 
-/// The records from `from` on, as they are now: what is written meanwhile changes nothing of it.
+/// The records from `from` on. A record that is replaced while they are read may be met in neither place, unless its new
+/// one is read, too.
 pub(super) fn records(keyspace: &Keyspace, from: i64) -> Iter {
     keyspace.range(record_key(from)..record_key(i64::MAX))
+}
+
+/// The records from `from` on as the snapshot has them, and one past the last offset that was given by then.
+pub(super) fn records_then(
+    keyspace: &Keyspace,
+    snapshot: &Snapshot,
+    from: i64,
+) -> Result<(Iter, i64), String> {
+    let next = parse_next(snapshot.get(keyspace, NEXT))?;
+    let records = snapshot.range(keyspace, record_key(from)..record_key(i64::MAX));
+    Ok((records, next.map_or(0, |(next, _)| next)))
 }
 
 /// Copies what `records` still gives and lies before `until` into `batch`, until that is full. False at the end.
 pub(super) fn read(records: &mut Iter, until: i64, max: usize, batch: &mut Batch) -> Result<bool, String> {
     while !batch.is_full(max) {
         let Some(entry) = records.next() else { return Ok(false) };
-        let (key, value) = entry.into_inner().map_err(|error| store::text(&error))?;
-        let frame = Frame::parse(&key[1..], &value).map_err(|error| error.to_string())?;
+        let (key, value) = entry_of(entry)?;
+        let frame = frame_of(&key, &value)?;
         if frame.first >= until {
             return Ok(false);
         }
@@ -100,13 +118,21 @@ pub(super) fn read(records: &mut Iter, until: i64, max: usize, batch: &mut Batch
 /// offsets to be there: what is alive is little, and this is asked seldom.
 pub(super) fn offset_at(keyspace: &Keyspace, time: UnixMs) -> Result<Option<Offset>, String> {
     for entry in records(keyspace, 0) {
-        let (key, value) = entry.into_inner().map_err(|error| store::text(&error))?;
-        let frame = Frame::parse(&key[1..], &value).map_err(|error| error.to_string())?;
+        let (key, value) = entry_of(entry)?;
+        let frame = frame_of(&key, &value)?;
         if frame.append_time >= time {
             return Ok(Offset::new(frame.first));
         }
     }
     Ok(None)
+}
+
+fn entry_of(entry: Guard) -> Result<fjall::KvPair, String> {
+    entry.into_inner().map_err(|error| store::text(&error))
+}
+
+fn frame_of<'v>(key: &[u8], value: &'v [u8]) -> Result<Frame<'v>, String> {
+    Frame::parse(key.get(1..).unwrap_or_default(), value).map_err(|error| error.to_string())
 }
 
 fn record_key(offset: i64) -> [u8; 9] {

@@ -171,7 +171,9 @@ impl EventLog for Journal {
         from: Option<Offset>,
     ) -> Result<Box<dyn Scan>, LogError> {
         let partition = self.handle.partition(topic, partition)?;
-        let begun = tokio::task::spawn_blocking(move || JournalScan::begin(partition, from)).await;
+        let snapshot = self.handle.ask(scan::DOING, Command::Snapshot).await?;
+        let begin = move || JournalScan::begin(partition, from, &snapshot);
+        let begun = tokio::task::spawn_blocking(begin).await;
         Ok(Box::new(begun.map_err(|error| broken(scan::DOING, error))??))
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use fjall::Iter;
+use fjall::{Iter, Snapshot};
 
 use super::keyed;
 use super::partition::Partition;
@@ -25,19 +25,26 @@ pub(super) struct JournalScan {
 enum Rest {
     /// From this offset on.
     Segments(i64),
-    /// Of a compacted partition: a snapshot, for a key that is written again meanwhile leaves its place.
+    /// Of a compacted partition, as it was: a key that is written again meanwhile leaves its place.
     Keyed(Iter),
 }
 
 impl JournalScan {
-    /// Blocks.
-    pub(super) fn begin(partition: Arc<Partition>, from: Option<Offset>) -> Result<Self, LogError> {
-        // The end first: the snapshot has all that lies before it.
-        let (start, end) = (partition.start(), partition.end());
+    /// Blocks. The snapshot was taken between two batches of the writer, so no commit is half in it.
+    pub(super) fn begin(
+        partition: Arc<Partition>,
+        from: Option<Offset>,
+        snapshot: &Snapshot,
+    ) -> Result<Self, LogError> {
+        let start = partition.start();
         let start = from.map_or(start, |from| from.get().max(start));
-        let rest = match partition.keyspace_of_keys(DOING)? {
-            Some(keyspace) => Rest::Keyed(keyed::records(&keyspace, start)),
-            None => Rest::Segments(start),
+        let (rest, end) = match partition.keyspace_of_keys(DOING)? {
+            Some(keyspace) => {
+                let (records, end) = keyed::records_then(&keyspace, snapshot, start)
+                    .map_err(|cause| partition.damaged(DOING, cause))?;
+                (Rest::Keyed(records), end)
+            }
+            None => (Rest::Segments(start), partition.end()),
         };
         let known = |offset| Offset::new(offset).ok_or_else(|| broken(DOING, offset));
         Ok(Self { start: known(start)?, end: known(end)?, partition, rest: Some(rest) })

@@ -226,6 +226,101 @@ async fn the_disk_limit_bounds_the_journal_and_a_lane_passes_over_what_it_took()
     assert!(folders < 40, "the files of dropped segments are gone: {folders}");
 }
 
+// ---- compacted topics ---------------------------------------------------------------------------------------------
+
+fn keyed(key: &str, value: &[u8]) -> NewRecord {
+    NewRecord { key: Some(key.into()), ..to(0, value) }
+}
+
+#[tokio::test]
+async fn a_compacted_partition_takes_the_space_of_what_is_alive() {
+    const KEYS: usize = 500;
+    const RECORD_BYTES: usize = 4 << 10;
+    let dir = tempfile::tempdir().unwrap();
+    // Nobody's limit applies: nothing of it may go.
+    let options = JournalOptions { segment_bytes: 64 << 20, ..SMALL };
+    let journal = Journal::open(dir.path(), options, Clock::System).unwrap();
+    journal.migrate(&specs()).await.unwrap();
+    // Noise, so that the store's own compression makes nothing of it.
+    let mut noise: u64 = 1;
+    let mut value = || {
+        (0..RECORD_BYTES / 8)
+            .flat_map(|_| {
+                noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                noise.to_be_bytes()
+            })
+            .collect::<Vec<_>>()
+    };
+    for _ in 0..100 {
+        let round = (0..KEYS).map(|key| keyed(&key.to_string(), &value())).collect();
+        journal.append(Topic::State, round).await.unwrap();
+    }
+    let (alive, written) = (KEYS * RECORD_BYTES, 100 * KEYS * RECORD_BYTES);
+    drop(journal);
+    let tables: u64 = tables_of(&dir.path().join("keyspaces"));
+    assert!(
+        tables < 16 * alive as u64,
+        "{written} bytes were written, {alive} are alive, {tables} on the disk"
+    );
+
+    let journal = Journal::open(dir.path(), options, Clock::System).unwrap();
+    let mut scan = journal.scan(Topic::State, PartitionId(0), None).await.unwrap();
+    let (mut batch, mut read) = (Batch::default(), 0);
+    while scan.next(&mut batch, 100).await.unwrap() {
+        read += batch.len();
+    }
+    assert_eq!(read, KEYS);
+}
+
+/// The bytes of all files below a folder.
+fn tables_of(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).unwrap().map(Result::unwrap);
+    let bytes = entries.map(|entry| match entry.metadata().unwrap() {
+        folder if folder.is_dir() => tables_of(&entry.path()),
+        file => file.len(),
+    });
+    bytes.sum()
+}
+
+#[tokio::test]
+async fn a_scan_of_keys_is_not_disturbed_by_what_is_written_meanwhile() {
+    let subject = JournalUnderTest::fresh().await;
+    let journal = &subject.journal;
+    let round = |value: &[u8]| ["a", "b", "c"].map(|key| keyed(key, value)).to_vec();
+    journal.append(Topic::State, round(b"1")).await.unwrap();
+    let mut scan = journal.scan(Topic::State, PartitionId(0), None).await.unwrap();
+    let mut batch = Batch::default();
+    let mut read = Vec::new();
+    while scan.next(&mut batch, 1).await.unwrap() {
+        read.extend(batch.iter().map(|record| (record.key.unwrap().to_vec(), record.value.to_vec())));
+        journal.append(Topic::State, round(b"2")).await.unwrap();
+    }
+    assert_eq!(read, ["a", "b", "c"].map(|key| (key.as_bytes().to_vec(), b"1".to_vec())));
+}
+
+#[tokio::test]
+async fn a_lane_reads_a_compacted_partition_to_its_end_and_its_offsets_go_on() {
+    let subject = JournalUnderTest::fresh().await;
+    let journal = &subject.journal;
+    let (_member, assigned) = join(journal, Topic::State).await;
+    let removed = vec![keyed("a", b"1"), keyed("b", b"1"), keyed("a", b""), keyed("b", b"")];
+    journal.append(Topic::State, removed).await.unwrap();
+    assert_eq!(read_all(&assigned, offset(4)).await, []);
+    let refused = journal.append(Topic::State, vec![to(0, b"without a key")]).await.unwrap_err();
+    assert!(refused.to_string().contains("takes no record without a key"), "{refused}");
+
+    let subject = subject.reopen().await;
+    let placed = subject.journal.append(Topic::State, vec![keyed("a", b"2")]).await.unwrap();
+    assert_eq!(placed[0].offset, offset(4), "although nothing was there");
+    let (_member, assigned) = join(&subject.journal, Topic::State).await;
+    let (read_offset, time, value) = read_all(&assigned, offset(5)).await.remove(0);
+    assert_eq!((read_offset, value), (4, b"2".to_vec()));
+    for (at, wanted) in [(0, 4), (time, 4), (time + 1, 5)] {
+        let found = subject.journal.offset_at(Topic::State, PartitionId(0), UnixMs::new(at)).await.unwrap();
+        assert_eq!(found, offset(wanted));
+    }
+}
+
 // ---- the disk -----------------------------------------------------------------------------------------------------
 
 #[tokio::test]

@@ -131,9 +131,8 @@ impl EventLog for KafkaLog {
         from: Option<Offset>,
     ) -> Result<Box<dyn Scan>, LogError> {
         let (settings, name) = (self.settings.clone(), self.names.of(topic).into_owned());
-        let scan =
-            blocking(scan::DOING, move || KafkaScan::begin(&settings, topic, name, partition, from)).await?;
-        Ok(Box::new(scan))
+        let begin = move || KafkaScan::begin(&settings, topic, name, partition, from, scan::PATIENCE);
+        Ok(Box::new(blocking(scan::DOING, begin).await?))
     }
 
     async fn partitions(&self, topic: Topic) -> Result<u32, LogError> {

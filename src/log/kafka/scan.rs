@@ -22,7 +22,7 @@ use crate::model::{Offset, PartitionId};
 pub(super) const DOING: &str = "scanning a partition";
 /// Without a record or a word of the end for so long, the scan fails. More than a dead owner's transaction can stay open:
 /// its timeout of 10 s, and the 10 s between two looks of the broker for such.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// How long one poll waits.
 const STEP: Duration = Duration::from_millis(100);
 /// Between two tries of what passes by itself.
@@ -49,6 +49,7 @@ struct Reader {
     at_end: bool,
     /// Since then no record came, and everything before `end` was decided: the next word of the end is the last.
     decided: bool,
+    patience: Duration,
 }
 
 impl KafkaScan {
@@ -59,6 +60,7 @@ impl KafkaScan {
         name: String,
         partition: PartitionId,
         from: Option<Offset>,
+        patience: Duration,
     ) -> Result<Self, LogError> {
         let foreteller: BaseConsumer<GroupContext> = create(&settings.foreteller(), GroupContext::default())?;
         let (start, end) = watermarks(&foreteller, topic, &name, partition)?;
@@ -77,6 +79,7 @@ impl KafkaScan {
                 end,
                 at_end: false,
                 decided: false,
+                patience,
             });
         }
         Ok(scan)
@@ -120,7 +123,7 @@ impl Reader {
     /// Takes at least one record; false if there is none.
     fn fill(&mut self, batch: &mut Batch, max: usize) -> Result<bool, LogError> {
         let mut last_error = None;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         while self.position < self.end && !batch.is_full(max) {
             if self.at_end {
                 if batch.len() > 0 {

@@ -2,6 +2,7 @@
 
 mod broker;
 mod owners;
+mod scans;
 mod topics;
 
 use std::sync::Arc;

@@ -12,6 +12,8 @@ const NO_SYNC: &str = "JWTRAIL_TEST_JOURNAL_NO_SYNC";
 const CHILD: &str = "log::journal::tests::kill::child";
 const ROUNDS: usize = 5;
 const LINES_A_ROUND: usize = 400;
+/// So many keys are written in turn, round and round; even.
+const KEYS: i64 = 10;
 
 /// Small segments and no limit: it rolls all the time and drops nothing.
 const OPTIONS: JournalOptions = JournalOptions { limit_bytes: u64::MAX, segment_bytes: 128 << 10, ..SMALL };
@@ -89,6 +91,15 @@ async fn check(dir: &TempDir, acknowledged: &BTreeMap<(u32, i64), String>, commi
     let carried: Vec<_> =
         read_all(&assigned, assigned.end).await.into_iter().map(|(.., value)| value).collect();
     assert_eq!(carried, (1..=number).map(|number| number.to_string().into_bytes()).collect::<Vec<_>>());
+
+    // Of the checkpoints, what is newest and not removed: the second half of the circle of keys, each once.
+    let mut scan = journal.scan(Topic::State, PartitionId(0), None).await.unwrap();
+    let (mut batch, mut alive) = (Batch::default(), Vec::new());
+    while scan.next(&mut batch, 3).await.unwrap() {
+        alive.extend(batch.iter().map(|record| String::from_utf8(record.value.to_vec()).unwrap()));
+    }
+    let wanted: Vec<_> = ((number - KEYS / 2).max(0) + 1..=number).map(|number| number.to_string()).collect();
+    assert_eq!(alive, wanted, "round {round}");
 }
 
 /// Appends and commits until it is killed, and says what is durable.
@@ -127,7 +138,16 @@ async fn child() {
     let (_member, assigned) = join(&journal, Topic::Events).await;
     let last = assigned.commit.map_or(0, |commit| commit.resume_at.offset().get());
     for number in last + 1.. {
-        let carried = vec![(Topic::Alerts, to(0, number.to_string().as_bytes()))];
+        // A checkpoint: the key of this number is written again, the one before it is removed.
+        let state = |number: i64, value: String| {
+            let key = (number % KEYS).to_string().into_bytes();
+            (Topic::State, NewRecord { key: Some(key), ..to(0, value.as_bytes()) })
+        };
+        let carried = vec![
+            (Topic::Alerts, to(0, number.to_string().as_bytes())),
+            state(number, number.to_string()),
+            state(number + KEYS / 2, String::new()),
+        ];
         let metadata = number.to_string();
         assigned.lane.commit(ResumeAt::at(offset(number)), &metadata, carried).await.unwrap();
         say(&format!("committed {number}"));

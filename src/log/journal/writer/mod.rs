@@ -29,10 +29,26 @@ const BATCH_BYTES: usize = 4 << 20;
 pub(super) enum Command {
     Append(Append),
     Commit(CommitWrite),
-    Migrate { topics: Vec<TopicSpec>, answer: oneshot::Sender<Result<Vec<String>, LogError>> },
-    Join { group: String, topic: Topic, answer: oneshot::Sender<Result<Joined, LogError>> },
-    Leave { group: GroupKey, member: MemberId },
-    Release { group: GroupKey, partition: PartitionId, epoch: Epoch },
+    Migrate {
+        topics: Vec<TopicSpec>,
+        answer: oneshot::Sender<Result<Vec<String>, LogError>>,
+    },
+    Join {
+        group: String,
+        topic: Topic,
+        answer: oneshot::Sender<Result<Joined, LogError>>,
+    },
+    Leave {
+        group: GroupKey,
+        member: MemberId,
+    },
+    Release {
+        group: GroupKey,
+        partition: PartitionId,
+        epoch: Epoch,
+    },
+    /// What is durable, between two batches.
+    Snapshot(oneshot::Sender<fjall::Snapshot>),
     Stop,
 }
 
@@ -187,6 +203,7 @@ impl Writer {
                 Command::Release { group, partition, epoch } => {
                     self.change_group(&group, |group| group.release(partition, epoch));
                 }
+                Command::Snapshot(answer) => drop(answer.send(self.store.db.snapshot())),
                 Command::Stop => break,
             }
             self.sync_if_due();
