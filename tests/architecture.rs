@@ -11,13 +11,14 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 /// The rooms of the walk, in its order.
-const ROOMS: [&str; 8] = ["decode", "verify", "enrich", "detect", "alert", "store", "settle", "corridor"];
+const ROOMS: [&str; 9] =
+    ["decode", "verify", "enrich", "detect", "alert", "summarize", "store", "settle", "corridor"];
 
 /// The rooms without I/O, clock, async and randomness.
-const PURE: [&str; 4] = ["decode", "verify", "enrich", "detect"];
+const PURE: [&str; 5] = ["decode", "verify", "enrich", "detect", "summarize"];
 
 /// Modules that are open to others although they are not the top of `src`. Everything else is behind a door.
-const OPEN: [&str; 12] = [
+const OPEN: [&str; 13] = [
     "clickhouse::engine",
     "log::journal",
     "log::kafka",
@@ -29,6 +30,7 @@ const OPEN: [&str; 12] = [
     "pipeline::enrich",
     "pipeline::settle",
     "pipeline::store",
+    "pipeline::summarize",
     "pipeline::verify",
 ];
 

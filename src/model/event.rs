@@ -277,6 +277,9 @@ pub(crate) struct Heartbeat {
     pub(crate) sent: u64,
     pub(crate) dropped: u64,
     pub(crate) closing: bool,
+    /// What the door refused of a gateway: it was seen, though it is no event. Of the door's own heartbeats alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) refused: Option<u64>,
 }
 
 /// "All my issue events up to `complete_through` are in this log" (ISSUER, "Marks").

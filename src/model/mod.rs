@@ -6,6 +6,7 @@ mod finding;
 mod ids;
 mod owned;
 mod place;
+mod summary;
 mod time;
 mod verdict;
 
@@ -14,5 +15,6 @@ pub(crate) use event::*;
 pub(crate) use finding::*;
 pub(crate) use ids::*;
 pub(crate) use place::*;
+pub(crate) use summary::*;
 pub(crate) use time::*;
 pub(crate) use verdict::*;

@@ -18,6 +18,8 @@ pub(crate) mod detect;
 
 pub(crate) mod alert;
 
+pub(crate) mod summarize;
+
 pub(crate) mod store;
 
 pub(crate) mod settle;
@@ -31,7 +33,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::log::{Batch, NewRecord, Origin, Record, Topic};
-use crate::model::{Offset, PartitionId};
+use crate::model::{Offset, PartitionId, UnixMs};
 use store::Block;
 
 /// What the walk looks things up in: immutable, swapped only where a block is cut, named in the block's line.
@@ -54,6 +56,7 @@ pub(crate) struct Walk {
     snapshots: Snapshots,
     enricher: enrich::Enricher,
     detector: detect::Detector,
+    pulse: summarize::Pulse,
     /// Where the rows of this walk lie: an alert carries its whole row.
     origin: Origin,
 }
@@ -62,7 +65,7 @@ impl Walk {
     pub(crate) fn new(bounds: decode::Bounds, snapshots: Snapshots, partition: PartitionId) -> Self {
         let origin = Origin { log: bounds.log.clone(), topic: Topic::Events, partition };
         let (enricher, detector) = (enrich::Enricher::default(), detect::Detector::default());
-        Self { bounds, enricher, snapshots, detector, origin }
+        Self { bounds, enricher, snapshots, detector, pulse: summarize::Pulse::default(), origin }
     }
 
     /// Called where a block is cut, and nowhere else: within a block the walk sees one set of snapshots.
@@ -75,7 +78,12 @@ impl Walk {
     pub(crate) fn walk(&mut self, batch: &Batch, range: Range<usize>, mut block: Option<&mut Block>) {
         for record in batch.slice(range) {
             let way_out = self.step(&record);
+            match way_out {
+                WayOut::Ticked(_) => self.pulse.tick(record.append_time),
+                _ => self.pulse.beat(record.append_time),
+            }
             let Some(block) = block.as_deref_mut() else { continue };
+            block.pass(&record, self.pulse.is_at_rest(self.snapshots.detect.rest_after()));
             match way_out {
                 WayOut::Alerted(alerted) => block.push(&record, alerted),
                 WayOut::Rejected(rejected) => block.reject(&record, rejected),
@@ -117,8 +125,16 @@ impl Walk {
         WayOut::Alerted(alert::alert(assessed, &self.snapshots.alert, &self.origin))
     }
 
+    /// The stream time at which something would be said although nothing else happened; `None` while nothing is
+    /// pending. Where no record comes by then, a tick has to.
+    pub(crate) fn next_due(&self) -> Option<UnixMs> {
+        let rules = &self.snapshots.detect;
+        let pulse = self.pulse.next_due(rules.heartbeat_every(), rules.rest_after());
+        self.detector.next_due().into_iter().chain(pulse).min()
+    }
+
     /// The record that lets time pass where no other record does: to be appended to this partition by its owner, once
-    /// the clock has come to [`detect::Detector::next_due`]. `position`: up to where the walk has come.
+    /// the clock has come to [`Walk::next_due`]. `position`: up to where the walk has come.
     pub(crate) fn tick(&self, position: Offset) -> NewRecord {
         decode::tick(&self.bounds, self.origin.partition, position)
     }

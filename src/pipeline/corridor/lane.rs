@@ -269,7 +269,7 @@ impl OwnedLane {
         self.quiet_since = Instant::now();
         let Some(Filling { walk, position, .. }) = &self.filling else { return };
         let is_due = |due| due <= self.context.clock.now();
-        if !walk.detector().next_due().is_some_and(is_due) {
+        if !walk.next_due().is_some_and(is_due) {
             return;
         }
         let (context, partition, tick) = (Arc::clone(&self.context), self.partition, walk.tick(*position));

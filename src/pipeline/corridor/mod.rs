@@ -155,6 +155,7 @@ impl Context {
             let by = ByReason { reason: reason.as_str() };
             self.metrics.records_dead_lettered.get_or_create(&by).inc_by(*records);
         }
+        self.metrics.events_left_out.inc_by(block.left_out());
         self.metrics.blocks_stored.inc();
         self.metrics.blocks_repeated.inc_by(u64::from(stored.repeated));
         tracing::debug!(kafka.partition = partition.0, kafka.offset = block.id().last.get(), "settled");

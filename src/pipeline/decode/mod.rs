@@ -54,6 +54,9 @@ pub(crate) struct ForwardedFrom {
     pub(crate) attested_by: Option<String>,
 }
 
+/// On records that were held back while the log was away: their source sent them earlier than their append time says.
+pub(crate) const RETRIED_HEADER: &str = "jwtrail-retried";
+
 /// The bounds of one log's walk.
 #[derive(Clone)]
 pub(crate) struct Bounds {

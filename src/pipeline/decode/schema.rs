@@ -203,17 +203,19 @@ fn login<'r>(reader: &mut Reader<'r>, login: &mut Login<'r>, extra: &mut Map<Str
 }
 
 fn heartbeat(reader: &mut Reader<'_>, extra: &mut Map<String, Value>) -> Read<Heartbeat> {
-    let (mut sent, mut dropped, mut closing) = (None, None, None);
+    let (mut sent, mut dropped, mut closing, mut refused) = (None, None, None, None);
     reader.object(|reader, name| match name.as_ref() {
         "sent" => once(&mut sent, reader.integer()?),
         "dropped" => once(&mut dropped, reader.integer()?),
         "closing" => once(&mut closing, reader.boolean()?),
+        "refused" => once(&mut refused, reader.integer()?),
         _ => nested_unknown(reader, name, extra),
     })?;
     Ok(Heartbeat {
         sent: required(sent, "/sent")?,
         dropped: required(dropped, "/dropped")?,
         closing: required(closing, "/closing")?,
+        refused,
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
 
@@ -10,9 +11,22 @@ use crate::config::{Backend, ClientBackends, Egress, Issuer, IssuerPreset};
 use crate::model::{ClaimedToken, Event, Grant, SubjectKind, TenantId};
 
 /// An immutable snapshot; every look-up is by tenant first, so one tenant's length is no other's cost.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Rulebook {
     tenants: HashMap<TenantId, TenantRules>,
+    heartbeat_every: Duration,
+}
+
+/// How late an event may come and still be counted in time (PROMISE, "Order and time").
+pub(super) const LATENESS: Duration = Duration::from_secs(10 * 60);
+
+/// A source that misses so many heartbeats is silent.
+pub(super) const MISSED_HEARTBEATS: u32 = 3;
+
+impl Default for Rulebook {
+    fn default() -> Self {
+        Self { tenants: HashMap::new(), heartbeat_every: Duration::from_secs(30) }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -84,7 +98,27 @@ impl Rulebook {
             };
             rules.issuers.insert(issuer.iss.clone(), issuer_rules);
         }
-        Self { tenants }
+        Self { tenants, ..Self::default() }
+    }
+
+    /// With sources that send a heartbeat every so often.
+    pub(crate) fn with_heartbeats(self, every: Duration) -> Self {
+        Self { heartbeat_every: every, ..self }
+    }
+
+    /// How often a source says that it is there.
+    pub(crate) const fn heartbeat_every(&self) -> Duration {
+        self.heartbeat_every
+    }
+
+    /// How long a source may say nothing before it is silent.
+    pub(super) fn silent_after(&self) -> Duration {
+        self.heartbeat_every * MISSED_HEARTBEATS
+    }
+
+    /// After so long without any record, everything is decided that the last one of a partition could decide.
+    pub(crate) fn rest_after(&self) -> Duration {
+        LATENESS + self.heartbeat_every * (MISSED_HEARTBEATS + 1)
     }
 
     pub(super) fn realm<'a>(&'a self, tenant: &str, iss: &'a str) -> Realm<'a> {

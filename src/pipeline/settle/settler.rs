@@ -30,11 +30,12 @@ impl Settler {
         Ok(self.lane.commit(resume_at, &metadata.encode(), forwards(block)).await?)
     }
 
-    /// Commits the offset after the block: everything before was acknowledged. `next`, if it is already cut, is
-    /// reserved in the same commit.
+    /// Commits the offset after the block: everything before was acknowledged. What the block adds to the summaries is
+    /// in the log if and only if this commit is. `next`, if it is already cut, is reserved in the same commit.
     pub(crate) async fn release(&self, block: &CutBlock, next: Option<&CutBlock>) -> Result<(), SettleError> {
         let metadata = Metadata::new(self.log.clone(), next.map(|next| next.id().last));
-        let records = next.map(forwards).unwrap_or_default();
+        let mut records = next.map(forwards).unwrap_or_default();
+        records.extend(block.summary().map(|summary| (Topic::Summaries, summary.clone())));
         Ok(self.lane.commit(block.id().last.resume_after(), &metadata.encode(), records).await?)
     }
 }

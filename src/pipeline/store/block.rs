@@ -9,10 +9,11 @@ use bytes::Bytes;
 use super::dead_letter::{self, Dead};
 use super::retention::Retention;
 use super::rows::{event_row, finding_row, origin_text, reject_row};
-use crate::log::{NewRecord, Origin, Record};
+use crate::log::{NewRecord, Origin, Record, Topic};
 use crate::model::{Alert, Finding, FindingId, Offset, RuleId, UnixMs};
 use crate::pipeline::alert::{Alerted, Found};
 use crate::pipeline::decode::{self, RejectReason, Rejected};
+use crate::pipeline::summarize::Tally;
 
 /// More rows than this would be split by ClickHouse into two blocks, and a token holds for one (PROMISE).
 const MAX_ROWS: usize = 500_000;
@@ -109,6 +110,7 @@ pub(crate) struct Block {
     counts: Counts,
     /// Append times of the first and the last record.
     span: Option<(UnixMs, UnixMs)>,
+    tally: Tally,
 }
 
 impl Block {
@@ -132,7 +134,13 @@ impl Block {
             carried_bytes: 0,
             counts: Counts::default(),
             span: None,
+            tally: Tally::default(),
         }
+    }
+
+    /// Every record of the event topic, before what becomes of it. `at_rest`: whether the partition waits for nothing.
+    pub(crate) fn pass(&mut self, record: &Record<'_>, at_rest: bool) {
+        self.tally.pass(record, at_rest);
     }
 
     /// One event's row, and those of its findings. Control leaves no row, but may have findings.
@@ -140,6 +148,7 @@ impl Block {
         self.find(record, alerted.found);
         let decoded = &alerted.enriched.checked.decoded;
         self.masked += decoded.leaks.len() as u64;
+        self.tally.event(record, &alerted.enriched);
         if decoded.event.kind.is_control() {
             self.counts.control += 1;
         } else {
@@ -228,6 +237,11 @@ impl Block {
         for finding in self.findings.values() {
             finding_row(&mut findings, origin_text(&self.origin), finding);
         }
+        let left_out = self.tally.left_out();
+        let summary = match self.origin.topic {
+            Topic::Events => self.tally.close(&self.origin, self.first, last),
+            _ => None,
+        };
         CutBlock {
             id: BlockId { origin: self.origin, first: self.first, last },
             snapshots: self.snapshots,
@@ -242,6 +256,8 @@ impl Block {
             opened: self.opened,
             masked: self.masked,
             span: self.span,
+            summary,
+            left_out,
         }
     }
 }
@@ -266,6 +282,8 @@ pub(crate) struct CutBlock {
     opened: BTreeMap<RuleId, u64>,
     masked: u64,
     pub(super) span: Option<(UnixMs, UnixMs)>,
+    summary: Option<NewRecord>,
+    left_out: u64,
 }
 
 impl CutBlock {
@@ -276,6 +294,17 @@ impl CutBlock {
     /// The copies that go to their home partitions in the transaction that reserves this block.
     pub(crate) fn forwards(&self) -> &[NewRecord] {
         &self.forwards
+    }
+
+    /// What it adds to `jwtrail.summaries`, in the transaction that releases it: then its records are settled, so a
+    /// repetition of it adds nothing.
+    pub(crate) fn summary(&self) -> Option<&NewRecord> {
+        self.summary.as_ref()
+    }
+
+    /// Events that its summary had no room for.
+    pub(crate) fn left_out(&self) -> u64 {
+        self.left_out
     }
 
     /// Cases that its records opened, by rule.
