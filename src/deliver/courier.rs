@@ -1,21 +1,17 @@
 //! One destination: a member of its own consumer group, with a lane for every partition that it owns.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinSet};
-
 use super::file::Lines;
-use super::lane::{self, LaneError};
+use super::lane::LaneError;
+use super::lanes::Lanes;
 use super::queue::{Answer, Job, Pace};
 use super::rows::Rows;
 use super::webhook::Webhook;
 use crate::clock::Clock;
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::log::{Assigned, EventLog, MemberEvent, Membership, Topic};
-use crate::model::PartitionId;
+use crate::log::{EventLog, MemberEvent, Membership, Topic};
 use crate::telemetry::{ByCode, Condition, Metrics};
 
 /// How a destination is told.
@@ -39,12 +35,6 @@ pub(super) struct Courier {
 
 /// Between attempts to join.
 const JOIN_PAUSE: Duration = Duration::from_secs(2);
-
-/// Lanes that run, and how to stop each.
-struct Lanes {
-    tasks: JoinSet<(PartitionId, Result<(), LaneError>)>,
-    running: BTreeMap<PartitionId, (watch::Sender<bool>, AbortHandle)>,
-}
 
 impl Courier {
     pub(super) fn name(&self) -> &str {
@@ -106,7 +96,7 @@ impl Courier {
             () = lifecycle.draining() => return Ok(()),
         };
         self.condition.met();
-        let mut lanes = Lanes { tasks: JoinSet::new(), running: BTreeMap::new() };
+        let mut lanes = Lanes::default();
         let ended = self.serve(member.as_mut(), &mut lanes, lifecycle).await;
         // However it ended, the lanes that still can write down what they have told.
         let stopped = lanes.stop_all().await;
@@ -120,76 +110,16 @@ impl Courier {
         lifecycle: &Lifecycle,
     ) -> Result<(), LaneError> {
         loop {
-            // Cancel-safe, all three: a dropped `next` loses no change, and a lane's end stays in the set.
+            // Cancel-safe, all three: a dropped `next` loses no change, a dropped `ended` no end.
             tokio::select! {
                 event = member.next() => match event? {
                     MemberEvent::Assigned(assigned) => lanes.start(Arc::clone(self), assigned),
-                    MemberEvent::Revoked { partition, done } => {
-                        lanes.stop(partition).await?;
-                        drop(done);
-                    }
-                    MemberEvent::Lost { partition } => lanes.abort(partition),
+                    MemberEvent::Revoked { partition, done } => lanes.revoke(partition, done),
+                    MemberEvent::Lost { partition } => lanes.lose(partition),
                 },
-                Some(ended) = lanes.tasks.join_next(), if !lanes.tasks.is_empty() => lanes.ended(ended)?,
+                ended = lanes.ended() => ended?,
                 () = lifecycle.draining() => return Ok(()),
             }
-        }
-    }
-}
-
-impl Lanes {
-    fn start(&mut self, courier: Arc<Courier>, assigned: Assigned) {
-        let (partition, stop) = (assigned.partition, watch::Sender::new(false));
-        let stopped = stop.subscribe();
-        let task = async move { (partition, lane::run(courier, assigned, stopped).await) };
-        let handle = self.tasks.spawn(task);
-        self.running.insert(partition, (stop, handle));
-    }
-
-    /// Lets the partition's lane take its last answers, and waits for it.
-    async fn stop(&mut self, partition: PartitionId) -> Result<(), LaneError> {
-        if let Some((stop, _)) = self.running.get(&partition) {
-            stop.send_replace(true);
-        }
-        while self.running.contains_key(&partition)
-            && let Some(ended) = self.tasks.join_next().await
-        {
-            self.ended(ended)?;
-        }
-        Ok(())
-    }
-
-    /// Stops every lane and waits for each; the first error, if any.
-    async fn stop_all(&mut self) -> Result<(), LaneError> {
-        for (stop, _) in self.running.values() {
-            stop.send_replace(true);
-        }
-        let mut all = Ok(());
-        while let Some(ended) = self.tasks.join_next().await {
-            all = all.and(self.ended(ended));
-        }
-        all
-    }
-
-    /// Another owner may have the partition already.
-    fn abort(&mut self, partition: PartitionId) {
-        if let Some((_, task)) = self.running.remove(&partition) {
-            task.abort();
-        }
-    }
-
-    fn ended(
-        &mut self,
-        ended: Result<(PartitionId, Result<(), LaneError>), tokio::task::JoinError>,
-    ) -> Result<(), LaneError> {
-        match ended {
-            Ok((partition, ended)) => {
-                self.running.remove(&partition);
-                ended
-            }
-            // Aborted above.
-            Err(error) if error.is_cancelled() => Ok(()),
-            Err(error) => Err(error.into()),
         }
     }
 }

@@ -35,28 +35,40 @@ impl LaneError {
             Self::Panicked(_) => "delivery_panicked",
         }
     }
+
+    /// Whether somebody else has the partition: ending is all there is to do.
+    pub(super) const fn is_not_owner(&self) -> bool {
+        matches!(self, Self::Log(LogError::NotHeld { .. }) | Self::Commit(CommitError::NotOwner(_)))
+    }
 }
 
 /// Records read at a time.
 const BATCH: usize = 256;
-/// A stopped lane waits so long for deliveries under way: a revocation is answered within ten seconds.
-const LAST_ANSWERS: Duration = Duration::from_secs(8);
-/// Between tries of the log.
-const LOG_PAUSE: Duration = Duration::from_millis(500);
+/// A stopped lane waits so long for deliveries under way, and so long in all until they are committed: a revocation is
+/// answered within ten seconds.
+const LAST_ANSWERS: Duration = Duration::from_secs(7);
+const LAST_COMMIT: Duration = Duration::from_secs(9);
+/// Between tries of the log: at first and at the most.
+const LOG_PAUSE: Duration = Duration::from_millis(20);
+const LOG_PAUSE_MAX: Duration = Duration::from_millis(500);
 
-/// Runs until `stop` says true, the partition has another owner, or the log breaks.
-pub(super) async fn run(
-    courier: Arc<Courier>,
-    assigned: Assigned,
-    mut stop: watch::Receiver<bool>,
-) -> Result<(), LaneError> {
+/// Told to a lane: since when it is to stop.
+pub(super) type Stop = watch::Receiver<Option<Instant>>;
+
+/// Runs until `stop` says so, the partition has another owner, or the log breaks.
+pub(super) async fn run(courier: Arc<Courier>, assigned: Assigned, mut stop: Stop) -> Result<(), LaneError> {
     let mut lane = tokio::select! {
         lane = Lane::begin(courier, assigned, stop.clone()) => lane?,
         // Nothing was told yet.
         () = stopped(&mut stop) => return Ok(()),
     };
-    lane.walk().await?;
-    lane.end().await
+    let walked = lane.walk().await;
+    if walked.as_ref().is_err_and(LaneError::is_not_owner) {
+        return walked;
+    }
+    // However else the walk ended: what was told is written down.
+    let ended = lane.end().await;
+    walked.and(ended)
 }
 
 struct Lane {
@@ -68,16 +80,14 @@ struct Lane {
     jobs: JoinSet<(Offset, Report)>,
     batch: Batch,
     gauge: PendingGauge,
-    stop: watch::Receiver<bool>,
+    stop: Stop,
+    /// Set when the walk ended, whoever ended it.
+    ending_since: Option<Instant>,
 }
 
 impl Lane {
     /// Reads the commit and the whole outbox up to it: what was told is remembered, what was not done is pending.
-    async fn begin(
-        courier: Arc<Courier>,
-        assigned: Assigned,
-        stop: watch::Receiver<bool>,
-    ) -> Result<Self, LaneError> {
+    async fn begin(courier: Arc<Courier>, assigned: Assigned, stop: Stop) -> Result<Self, LaneError> {
         let (mut progress, found) = Progress::of(assigned.commit.as_ref(), assigned.start, assigned.end);
         let (destination, partition) = (courier.name(), assigned.partition);
         match found {
@@ -114,6 +124,7 @@ impl Lane {
             batch: Batch::default(),
             gauge: PendingGauge { gauge, shown: 0 },
             stop,
+            ending_since: None,
         };
         if found != Found::Ours {
             lane.commit(progress.clone()).await?;
@@ -153,7 +164,7 @@ impl Lane {
                     Ok(()) => self.take_batch(),
                     Err(error @ (LogError::Unavailable { .. } | LogError::NotHeld { .. })) => {
                         self.courier.count_failure(&error.into());
-                        tokio::time::sleep(LOG_PAUSE).await;
+                        tokio::time::sleep(LOG_PAUSE_MAX).await;
                     }
                     Err(error) => return Err(error.into()),
                 },
@@ -239,39 +250,42 @@ impl Lane {
         self.courier.metrics().deliveries_attempted.get_or_create(&by).inc();
     }
 
-    /// Commits, however long that takes (unless the lane is stopped): nothing further may be told while what was told is
-    /// not written down.
+    /// Commits, however long that takes: nothing further may be told while what was told is not written down. Only a
+    /// stopped lane ends without it, when its time is over. It tries as often as it can before: in the very moment of a
+    /// hand-over the log refuses the commits of one that is still the owner.
     async fn commit(&mut self, progress: Progress) -> Result<(), LaneError> {
         let (resume_at, metadata) = progress.write();
+        let mut pause = LOG_PAUSE;
         loop {
-            match self.lane.commit(resume_at, &metadata, Vec::new()).await {
-                Ok(()) => return Ok(()),
-                Err(error @ CommitError::Retry(_)) => {
-                    let error = LaneError::Commit(error);
-                    self.courier.count_failure(&error);
-                    if *self.stop.borrow() {
-                        return Err(error);
-                    }
-                    // Either way the commit is tried again.
-                    let _ = tokio::time::timeout(LOG_PAUSE, stopped(&mut self.stop)).await;
-                }
-                Err(error) => return Err(LaneError::Commit(error)),
+            let Err(error) = self.lane.commit(resume_at, &metadata, Vec::new()).await else { return Ok(()) };
+            let passes = matches!(error, CommitError::Retry(_));
+            let error = LaneError::Commit(error);
+            self.courier.count_failure(&error);
+            if !passes || self.stopping_since().is_some_and(|since| since.elapsed() >= LAST_COMMIT) {
+                return Err(error);
             }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LOG_PAUSE_MAX);
         }
+    }
+
+    fn stopping_since(&self) -> Option<Instant> {
+        self.ending_since.or(*self.stop.borrow())
     }
 
     /// Takes the last answers and commits them. Whatever has not answered by then is told again by the next owner.
     async fn end(mut self) -> Result<(), LaneError> {
+        let since = self.stopping_since().unwrap_or_else(Instant::now);
+        self.ending_since = Some(since);
         let last = async {
             while let Some(answer) = self.jobs.join_next().await {
                 self.take_answer(answer?);
             }
-            Ok::<(), LaneError>(())
+            Ok(())
         };
-        if let Ok(ended) = tokio::time::timeout(LAST_ANSWERS, last).await {
-            ended?;
-        }
-        self.settle().await
+        let answered = tokio::time::timeout_at((since + LAST_ANSWERS).into(), last).await;
+        self.settle().await?;
+        answered.unwrap_or(Ok(()))
     }
 }
 
@@ -283,8 +297,8 @@ async fn deliver(courier: &Courier, job: &Job) -> Report {
 }
 
 /// Resolves once the lane is to stop. If nobody is left to say so, the courier has ended, and that is the same.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    let _ = stop.wait_for(|&stop| stop).await;
+async fn stopped(stop: &mut Stop) {
+    let _ = stop.wait_for(Option::is_some).await;
 }
 
 async fn sleep_until(until: Option<Instant>) {

@@ -1,8 +1,11 @@
 //! **deliver**: from the alerts outbox to webhooks and files (PROMISE 8).
 //!
 //! Each destination is a consumer group of its own, so a dead one delays no other. An alert is done when the destination
-//! answered *and* its row is in ClickHouse; the commit then says so before anything else is told, so that a repeat
-//! reaches a receiver only if the process died between an answer and its commit, and then under the same `webhook-id`.
+//! answered *and* its row is in ClickHouse; the commit then says so before anything else is told. So a repeat reaches a
+//! receiver only if what was under way could not be written down: the process died between an answer and its commit; or
+//! the group took the partition away unasked (the member was silent for a session, its producer was fenced), for then
+//! the log takes no commit of it; or an answer came later than the seven seconds that a hand-over waits. It comes under
+//! the same `webhook-id`.
 
 mod progress;
 mod queue;
@@ -14,6 +17,7 @@ mod webhook;
 
 mod courier;
 mod lane;
+mod lanes;
 
 #[cfg(test)]
 mod tests;

@@ -1,11 +1,14 @@
 //! Deliveries over a real journal to real receivers that fail, throttle, hang and die.
 
+mod grudging;
 mod kafka;
 mod receiver;
 mod stage;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use self::grudging::Grudging;
 use self::receiver::{Receiver, Reply};
 use self::stage::{Stage, alert, file, webhook};
 use super::Pace;
@@ -107,6 +110,26 @@ async fn an_end_without_warning_loses_nothing_and_repeats_only_what_had_no_answe
     receiver.wait_for(2).await;
     stage.stop().await;
     assert_eq!(receiver.sorted_ids(), ["3_high", "4_high"]);
+}
+
+#[tokio::test]
+async fn an_end_writes_down_what_was_told_however_often_the_log_refuses() {
+    let (mut stage, receiver) = (Stage::new().await, Receiver::start().await);
+    let log = Grudging::over(Arc::clone(&stage.log));
+    stage.log = Arc::new(log.clone());
+    stage.start([webhook("soc", &receiver)]);
+    stage.append([alert(1, "high")]).await;
+    stage.delivered("soc", 1).await;
+    log.refuse_commits(4);
+    stage.append([alert(2, "high")]).await;
+    receiver.wait_for(2).await;
+    stage.stop().await;
+
+    stage.start([webhook("soc", &receiver)]);
+    stage.append([alert(3, "high")]).await;
+    stage.delivered("soc", 3).await;
+    stage.stop().await;
+    assert_eq!(receiver.ids(), ["1_high", "2_high", "3_high"]);
 }
 
 #[tokio::test]

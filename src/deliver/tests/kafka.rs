@@ -10,7 +10,7 @@ use crate::log::kafka::KafkaLog;
 use crate::log::{EventLog, Topic};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn members_hand_over_partitions_and_repeat_next_to_nothing() {
+async fn members_hand_over_partitions_and_repeat_nothing() {
     // The other tests keep to topics of their own on the shared broker.
     let brokers = tokio::task::spawn_blocking(|| Broker::shared().address()).await.unwrap();
     let config = KafkaConfig { brokers, properties: Vec::new() };
@@ -36,8 +36,5 @@ async fn members_hand_over_partitions_and_repeat_next_to_nothing() {
     first.stop().await;
     receiver.wait_for_accepted(appended as usize + 40).await;
     second.stop().await;
-    // A hand-over that is asked for repeats nothing. One that is not (a machine too busy to answer the group in time) may
-    // repeat what was under way, one a partition at the most, under the same id.
-    let repeats = receiver.accepted().len() - (appended as usize + 40);
-    assert!(repeats <= 1, "{repeats} were told twice");
+    assert_eq!(receiver.accepted().len(), appended as usize + 40, "something was told twice");
 }
