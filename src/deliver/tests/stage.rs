@@ -18,6 +18,7 @@ use crate::log::journal::{FsyncPolicy, Journal, JournalOptions};
 use crate::log::{EventLog, NewRecord, Topic};
 use crate::model::Alert;
 use crate::outbound::Timeouts;
+use crate::pipeline::alert::outbox_record;
 use crate::telemetry::{ByDelivery, Metrics, Readiness};
 
 pub(super) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -108,12 +109,9 @@ impl Stage {
     }
 
     pub(super) async fn append(&self, alerts: impl IntoIterator<Item = String>) {
-        let record = |value: String| {
-            // By finding, as the walk appends them.
-            let finding =
-                serde_json::from_str::<Alert>(&value).map(|alert| alert.data.finding.case.finding_id);
-            let key = finding.ok().map(|finding| finding.uuid().as_bytes().to_vec());
-            NewRecord { key, value: value.into_bytes(), ..NewRecord::default() }
+        let record = |value: String| match serde_json::from_str::<Alert>(&value) {
+            Ok(alert) => outbox_record(&alert),
+            Err(_) => NewRecord { value: value.into_bytes(), ..NewRecord::default() },
         };
         let records = alerts.into_iter().map(record).collect();
         self.log.append(Topic::Alerts, records).await.unwrap();
@@ -202,14 +200,14 @@ pub(super) fn file(name: &str, path: &Path) -> Destination {
     Destination { name: name.to_owned(), kind: DestinationKind::File { path: path.to_owned() } }
 }
 
-/// An alert of finding `number`.
+/// An alert of finding `number`, each another tenant's.
 pub(in crate::deliver) fn alert(number: u32, severity: &str) -> String {
     let time = "2026-11-23T10:15:00.000Z";
     let alert = serde_json::json!({
         "type": "jwtrail.alert.opened", "timestamp": time,
         "data": {
             "finding_id": uuid::Uuid::from_u128(u128::from(number)), "revision": number,
-            "rule": "impossible_travel", "rule_version": 1, "tenant": "acme", "iss": "https://id.example",
+            "rule": "impossible_travel", "rule_version": 1, "tenant": format!("tenant-{number}"), "iss": "https://id.example",
             "sub": "alice", "subject_kind": "user", "client_id": "web", "gateway": "edge-1", "kid": "k1",
             "case_start": time, "first_time": time, "last_time": time, "state": "open", "severity": severity,
             "confidence": "high", "class": "security", "lowered_by": [], "title": "Impossible travel",

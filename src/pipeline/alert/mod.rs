@@ -14,7 +14,7 @@ mod tests;
 
 use super::detect::Assessed;
 use super::enrich::Enriched;
-use crate::log::Origin;
+use crate::log::{NewRecord, Origin};
 use crate::model::{Alert, AlertData, CaseUpdate, Finding, NotAlerted, RuleId, Severity, Step};
 
 pub(crate) use operations::{Trouble, log_truncated, operations};
@@ -77,6 +77,17 @@ pub(crate) fn judge(cases: Vec<CaseUpdate>, policy: &Policy, origin: &Origin) ->
         findings.push(finding);
     }
     Found { findings, alerts, opened }
+}
+
+/// An alert as it lies in the outbox. By tenant and rule, so that whoever owns a partition of it sees all of a storm; the
+/// steps of a case lie in order there, too.
+pub(crate) fn outbox_record(alert: &Alert) -> NewRecord {
+    let case = &alert.data.finding.case;
+    NewRecord {
+        key: Some(format!("{}\u{1f}{}", case.tenant, case.rule).into_bytes()),
+        value: serde_json::to_vec(alert).unwrap_or_default(),
+        ..NewRecord::default()
+    }
 }
 
 /// `opened` when the case first meets the policy; `raised` when it first reaches high, and again critical, after that.

@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::log::{Assigned, EventLog, MemberEvent, NewRecord, RevokeDone, Topic};
 use crate::model::{Alert, PartitionId, UnixMs};
+use crate::pipeline::alert::outbox_record;
 use crate::pipeline::settle::{Adopt, SettleError};
 use crate::pipeline::store::{CutBlock, Raised, Retention, Store, Stored};
 use crate::pipeline::{SnapshotSource, Snapshots, decode};
@@ -164,14 +165,6 @@ impl Context {
     fn stage(&self, stage: Stage, since: Instant) {
         let by = ByStage { stage: stage.as_str() };
         self.metrics.block_seconds.get_or_create(&by).observe(since.elapsed().as_secs_f64());
-    }
-}
-
-fn outbox_record(alert: &Alert) -> NewRecord {
-    NewRecord {
-        key: Some(alert.data.finding.case.finding_id.to_string().into_bytes()),
-        value: serde_json::to_vec(alert).unwrap_or_default(),
-        ..NewRecord::default()
     }
 }
 
