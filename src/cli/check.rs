@@ -6,9 +6,10 @@ use anyhow::bail;
 use clap::Args;
 
 use super::Common;
-use super::node::{Node, block_on, offline_walk};
+use super::node::{Node, block_on, keeper, offline_key, offline_walk};
 use crate::clickhouse::Client;
-use crate::config::{DestinationKind, MissingCredentials};
+use crate::config::{Config, DestinationKind, MissingCredentials};
+use crate::key_sets::KeySetError;
 use crate::log::{EventLog, Topic};
 
 /// Print the effective configuration, secrets redacted, and try every connection.
@@ -25,6 +26,9 @@ impl Check {
             let mut failed = 0;
             failed +=
                 say("rules, issuers and geo files", async { offline_walk(&node.config).map(|_| ()) }).await;
+            for (iss, tried) in key_sets(&node.config).await {
+                failed += say(&format!("key set of {iss}"), async { Ok(tried?) }).await;
+            }
             let client = Client::new(&node.config.clickhouse);
             failed += say("ClickHouse", async { Ok(client.ping().await?) }).await;
             if node.config.kafka.is_some() {
@@ -43,6 +47,14 @@ impl Check {
             }
             if failed > 0 { bail!("{failed} of them failed") } else { Ok(()) }
         })
+    }
+}
+
+/// What came of fetching each key set that is fetched. What else is wrong has been said.
+async fn key_sets(config: &Config) -> Vec<(String, Result<(), KeySetError>)> {
+    match keeper(config, &offline_key(config)) {
+        Ok(keeper) => keeper.try_each().await,
+        Err(_) => Vec::new(),
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use arc_swap::ArcSwap;
 use axum::Router;
 
 use crate::api::{self, Credentials, Door};
@@ -14,6 +15,7 @@ use crate::clock::{Clock, Random};
 use crate::config::{Config, Fsync, Secret};
 use crate::deliver::{self, Deliver};
 use crate::explain::Explainer;
+use crate::key_sets::{self, Keeper};
 use crate::keys;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::log::journal::{FsyncPolicy, Journal, JournalOptions};
@@ -179,9 +181,9 @@ impl Node {
         Ok(())
     }
 
-    /// Keeps watching the geo files; issuers and rules stay as they were at the start.
-    pub(super) fn watch_snapshots(&self) -> anyhow::Result<SnapshotSource> {
-        let fixed = Fixed::read(&self.config, self.config.ingest_key()?)?;
+    /// Keeps watching the geo files and the key sets that are fetched; rules stay as they were at the start.
+    pub(super) async fn watch_snapshots(&self) -> anyhow::Result<SnapshotSource> {
+        let (fixed, keeper) = Fixed::read(&self.config, self.config.ingest_key()?)?;
         let watch = enrich::AtlasWatch::open(self.config.geo.clone())?;
         let atlas = watch.published();
         let reloaded = self.metrics.geo_files_reloaded.clone();
@@ -199,6 +201,8 @@ impl Node {
             };
             reloaded.get_or_create(&ByResult { result }).inc();
         });
+        let asked = keeper.start(&self.lifecycle, &self.metrics, &self.readiness);
+        tokio::select! { () = asked => {} () = self.lifecycle.draining() => {} }
         Ok(Arc::new(move || fixed.with(atlas.load_full())))
     }
 
@@ -224,28 +228,30 @@ pub(super) struct Pipeline {
     pub(super) on_alert: Option<AlertListener>,
 }
 
-/// The snapshots that do not change while we run.
+/// The snapshots that the configuration makes; of trust the newest.
 struct Fixed {
-    trust: Arc<verify::Trust>,
+    trust: Arc<ArcSwap<verify::Trust>>,
     rules: Arc<detect::Rulebook>,
     policy: Arc<alert::Policy>,
 }
 
 impl Fixed {
-    fn read(config: &Config, ingest_key: &Secret) -> anyhow::Result<Self> {
-        let door = keys::door(ingest_key);
-        let trust = verify::Trust::build(&config.issuers, &config.tenants, &config.gateways, door)?;
-        Ok(Self {
-            trust: Arc::new(trust),
+    /// With what lies on the disk of the key sets that are fetched, and what fetches them.
+    fn read(config: &Config, ingest_key: &Secret) -> anyhow::Result<(Self, Keeper)> {
+        let keeper = keeper(config, ingest_key)?;
+        let fixed = Self {
+            trust: keeper.published(),
             rules: Arc::new(detect::Rulebook::new(&config.clients, &config.egress, &config.issuers)),
             policy: Arc::new(alert::Policy::new(&config.suppressions)),
-        })
+        };
+        Ok((fixed, keeper))
     }
 
     fn with(&self, atlas: Arc<enrich::Atlas>) -> Snapshots {
+        let trust = self.trust.load_full();
         Snapshots {
-            name: format!("trust={} geo={}", self.trust.name(), atlas.build()).into(),
-            verify: Arc::clone(&self.trust),
+            name: format!("trust={} geo={}", trust.name(), atlas.build()).into(),
+            verify: trust,
             enrich: atlas,
             detect: Arc::clone(&self.rules),
             alert: Arc::clone(&self.policy),
@@ -268,12 +274,20 @@ pub(super) fn offline_explainer(config: &Config) -> anyhow::Result<Explainer> {
 }
 
 /// Without an installation there is no ingest key, and no record that was signed or sealed with it either.
-fn offline_key(config: &Config) -> Secret {
+pub(super) fn offline_key(config: &Config) -> Secret {
     config.ingest_key().cloned().unwrap_or_else(|_| Secret::new(Random::hex::<32>()))
 }
 
 fn offline_snapshots(config: &Config, ingest_key: &Secret) -> anyhow::Result<Snapshots> {
-    Ok(Fixed::read(config, ingest_key)?.with(Arc::new(enrich::Atlas::load(&config.geo)?)))
+    Ok(Fixed::read(config, ingest_key)?.0.with(Arc::new(enrich::Atlas::load(&config.geo)?)))
+}
+
+/// What fetches the issuers' key sets.
+pub(super) fn keeper(config: &Config, ingest_key: &Secret) -> anyhow::Result<Keeper> {
+    let door = keys::door(ingest_key);
+    let trust = verify::Trust::build(&config.issuers, &config.tenants, &config.gateways, door)?;
+    let folder = config.data_dir.join("key-sets");
+    Ok(Keeper::open(trust, &config.issuers, &folder, key_sets::Pace::default(), &Clock::default())?)
 }
 
 fn explainer(config: &Config, ingest_key: &Secret, client: Client, snapshots: SnapshotSource) -> Explainer {

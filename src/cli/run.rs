@@ -31,7 +31,7 @@ impl Run {
             let node = Node::start(config)?;
             let log = node.open_kafka()?;
             let client = Client::new(&node.config.clickhouse);
-            let snapshots = node.watch_snapshots()?;
+            let snapshots = node.watch_snapshots().await?;
             let pipeline = Pipeline { log, client, snapshots, adopt: self.adopt, on_alert: None };
             node.start_pipeline(pipeline).await?;
             node.listen(node.config.run_metrics, node.routes()).await?;

@@ -18,7 +18,7 @@ impl Serve {
             let node = Node::start(config)?;
             let log = node.open_kafka()?;
             let client = Client::new(&node.config.clickhouse);
-            node.start_api(log, client, node.watch_snapshots()?).await?;
+            node.start_api(log, client, node.watch_snapshots().await?).await?;
             node.finish().await
         })
     }

@@ -81,7 +81,7 @@ impl Up {
         }
         let demo = self.demo.then(|| Demo::new(self.seed, node));
         let on_alert = demo.as_ref().map(Demo::on_alert);
-        let snapshots = node.watch_snapshots()?;
+        let snapshots = node.watch_snapshots().await?;
         let pipeline = Pipeline {
             log: Arc::clone(&log),
             client: client.clone(),

@@ -6,14 +6,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::leaf::{Brokers, HttpUrl, LogFilter, Name, Sha256Hex, Size, Span};
+use super::leaf::{Brokers, HttpUrl, JwksAddress, LogFilter, Name, Sha256Hex, Size, Span};
 use super::public_key::Ed25519Key;
 use super::reader::Section;
 use super::{
     ClickHouseConfig, ClientBackends, Config, Credentials, Destination, DestinationKind, DestinationWord,
-    Egress, Fsync, Gateway, GeoFiles, HookUrl, Issuer, JournalConfig, KafkaConfig, LogFormat,
-    MissingCredentials, Secret, Signatures, SigningAlg, SigningKey, SigningMaterial, Suppression, Tenant,
-    geo_files,
+    Egress, Fsync, Gateway, GeoFiles, HookUrl, Issuer, JournalConfig, JwksSource, JwksUrl, KafkaConfig,
+    LogFormat, MissingCredentials, Secret, Signatures, SigningAlg, SigningKey, SigningMaterial, Suppression,
+    Tenant, geo_files,
 };
 use crate::model::TenantId;
 
@@ -45,9 +45,9 @@ pub(super) fn config(mut root: Section<'_>, missing: MissingCredentials) -> Opti
     });
     let geo = root.table("geo", geo);
 
-    let tenants = root.tables("tenant", tenant);
-    let issuers = root.tables("issuer", issuer);
-    let gateways = root.tables("gateway", gateway);
+    let tenants = named(&mut root, "tenant", &["name"], tenant);
+    let issuers = named(&mut root, "issuer", &["iss", "tenant"], issuer);
+    let gateways = named(&mut root, "gateway", &["name"], gateway);
     let clients = root.tables("client", |section| {
         let (id, tenant) = (section.need("id"), section.need("tenant"));
         Some(ClientBackends { backends: section.list("backends"), id: id?, tenant: tenant? })
@@ -57,13 +57,8 @@ pub(super) fn config(mut root: Section<'_>, missing: MissingCredentials) -> Opti
         Some(Egress { cidrs: section.list("cidrs"), tenant: tenant?, label: label? })
     });
     let suppressions = root.tables("suppress", suppression);
-    let destinations = root.tables("destination", |section| destination(section, credentials.as_ref()));
-
-    unique(&root, "tenant", "name", tenants.iter().map(|(name, _)| name.as_str()));
-    unique(&root, "gateway", "name", gateways.iter().map(|gateway| gateway.name.as_str()));
-    unique(&root, "destination", "name", destinations.iter().map(|destination| destination.name.as_str()));
-    let issued = issuers.iter().map(|issuer| format!("{}` of tenant `{}", issuer.iss, issuer.tenant));
-    unique(&root, "issuer", "iss", issued.collect::<Vec<_>>().iter().map(String::as_str));
+    let destinations =
+        named(&mut root, "destination", &["name"], |section| destination(section, credentials.as_ref()));
     root.finish();
 
     let drawn = credentials.as_ref();
@@ -98,12 +93,28 @@ fn loopback(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-/// Reports the second of two equal names.
-fn unique<'n>(root: &Section<'_>, list: &str, key: &str, names: impl Iterator<Item = &'n str>) {
+/// A list of tables, each known by the text of these keys. The second of two with one name is reported, whatever else is
+/// wrong with either.
+fn named<'c, T>(
+    root: &mut Section<'c>,
+    list: &'static str,
+    keys: &[&str],
+    mut read: impl FnMut(&mut Section<'c>) -> Option<T>,
+) -> Vec<T> {
+    let mut names = Vec::new();
+    let values = root.tables(list, |section| {
+        let name: Option<Vec<&str>> = keys.iter().map(|key| section.text_of(key)).collect();
+        names.extend(name.map(|name| name.join("` of tenant `")));
+        read(section)
+    });
     let mut seen = BTreeSet::new();
-    for name in names.filter(|name| !seen.insert(*name)) {
-        root.report(&format!("{list}.{key}"), format!("there are two of `{name}`: give one another name"));
+    for name in names.iter().filter(|name| !seen.insert(*name)) {
+        root.report(
+            &format!("{list}.{}", keys[0]),
+            format!("there are two of `{name}`: give one another name"),
+        );
     }
+    values
 }
 
 fn clickhouse(section: &mut Section<'_>, credentials: Option<&Credentials>) -> Option<ClickHouseConfig> {
@@ -169,14 +180,59 @@ fn issuer(section: &mut Section<'_>) -> Option<Issuer> {
     let preset = section.get("preset");
     let clients_match = section.get("clients_match");
     let max_lifetime = section.get::<Span>("max_lifetime").map(|span| span.0);
-    let jwks = section.table("jwks", |jwks| jwks.get("file"));
+    let jwks = section.table("jwks", jwks);
     Some(Issuer { iss: iss?, tenant: tenant?, jwks, subject_space, preset, clients_match, max_lifetime })
+}
+
+fn jwks(section: &mut Section<'_>) -> Option<JwksSource> {
+    let file = section.get::<PathBuf>("file");
+    let url = section.get::<JwksAddress>("url");
+    let (refresh, allow_private) = if url.is_some() {
+        (section.or("refresh", Span(Duration::from_secs(300))).0, section.or("allow_private", false))
+    } else {
+        (
+            section.get::<Span>("refresh").map_or(Duration::ZERO, |span| span.0),
+            section.get("allow_private").unwrap_or(false),
+        )
+    };
+    if url.is_some() && refresh < Duration::from_secs(10) {
+        section.report("refresh", "is at least \"10s\": the server is somebody's");
+    }
+    match (file, url) {
+        (Some(_), Some(_)) => {
+            section.report("url", "is written beside `file`: keep one");
+            None
+        }
+        (Some(path), None) => {
+            if let Err(cause) = std::fs::File::open(&path) {
+                section.report("file", format!("{} cannot be read: {cause}", path.display()));
+            }
+            Some(JwksSource::File(path))
+        }
+        (None, Some(JwksAddress(url))) => {
+            if url.scheme() != "https" && !allow_private {
+                section.report(
+                    "url",
+                    "is not https: who is on the way could put keys of his own in; within a network that you trust, \
+                     write `allow_private = true`",
+                );
+            }
+            Some(JwksSource::Url(JwksUrl { url, refresh, allow_private }))
+        }
+        (None, None) => None,
+    }
 }
 
 fn gateway(section: &mut Section<'_>) -> Option<Gateway> {
     let (name, zone) = (section.need::<Name>("name"), section.need("zone"));
-    if !section.has("tenants") {
-        section.report("tenants", "is missing: name the tenants that it serves");
+    match section.length_of("tenants") {
+        None if !section.has("tenants") => {
+            section.report("tenants", "is missing: name the tenants that it serves");
+        }
+        Some(0) => {
+            section.report("tenants", "is empty, so it could send nothing: name the tenants that it serves")
+        }
+        _ => {}
     }
     let tenants = section.list("tenants");
     let key_sha256 = section.get::<Sha256Hex>("key_sha256").map(|hash| hash.0);

@@ -187,6 +187,19 @@ impl Leaf for HttpUrl {
     }
 }
 
+/// Where a JWK set is. It is public (RFC 8414 publishes it), so it is shown, but for its query.
+pub(super) struct JwksAddress(pub(super) reqwest::Url);
+
+impl Leaf for JwksAddress {
+    fn read(written: &Written) -> Result<Self, String> {
+        HttpUrl::read(written).map(|url| Self(url.0))
+    }
+    fn show(&self) -> String {
+        let query = if self.0.query().is_some() { "?[redacted]" } else { "" };
+        quoted(&format!("{}{}{query}", self.0.origin().ascii_serialization(), self.0.path()))
+    }
+}
+
 /// Kafka's bootstrap list.
 pub(super) struct Brokers(pub(super) String);
 

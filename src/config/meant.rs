@@ -126,14 +126,39 @@ pub(crate) struct Issuer {
     /// Compared as one exact string.
     pub(crate) iss: String,
     pub(crate) tenant: TenantId,
-    /// A JWK set (RFC 7517, section 5).
-    pub(crate) jwks: Option<PathBuf>,
+    /// Its JWK set (RFC 7517, section 5). `None`: its keys are not judged.
+    pub(crate) jwks: Option<JwksSource>,
     /// Issuers of the same space share their subjects.
     pub(crate) subject_space: Option<String>,
     pub(crate) preset: Option<IssuerPreset>,
     /// A subject that matches (`*` stands for any run of characters) is a client.
     pub(crate) clients_match: Option<String>,
     pub(crate) max_lifetime: Option<Duration>,
+}
+
+/// Where an issuer's JWK set comes from.
+#[derive(Clone, Debug)]
+pub(crate) enum JwksSource {
+    File(PathBuf),
+    Url(JwksUrl),
+}
+
+/// A JWK set that is fetched.
+#[derive(Clone)]
+pub(crate) struct JwksUrl {
+    /// Of https, unless `allow_private`.
+    pub(crate) url: reqwest::Url,
+    /// How often it is fetched anew.
+    pub(crate) refresh: Duration,
+    /// Whether the server may have an address that is not public.
+    pub(crate) allow_private: bool,
+}
+
+impl std::fmt::Debug for JwksUrl {
+    /// A query may hold a key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}", self.url.origin().ascii_serialization(), self.url.path())
+    }
 }
 
 crate::model::words! {

@@ -226,6 +226,22 @@ impl<'c> Section<'c> {
         self.table.contains_key(key)
     }
 
+    /// The key's text as it was written, whether or not it will do.
+    pub(super) fn text_of(&self, key: &str) -> Option<&str> {
+        match &self.table.get(key)?.value {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// How many elements the key's list has, if it is one.
+    pub(super) fn length_of(&self, key: &str) -> Option<usize> {
+        match &self.table.get(key)?.value {
+            Value::List(items) => Some(items.len()),
+            _ => None,
+        }
+    }
+
     /// A secret: as text, `{ file = "…" }` or `{ env = "…" }`. Its value reaches no message.
     pub(super) fn secret(&mut self, key: &'static str) -> Option<Secret> {
         let written = self.take(key)?;

@@ -79,6 +79,26 @@ fn all_mistakes_are_reported_at_once() {
             key_sha256 = "abc"
             signing = [{ id = "a", secret = "short" }, { id = "b", alg = "rs256" }, { id = "c", alg = "ed25519", secret = "hunter6" }]
 
+            [[gateway]]
+            name = "edge-2"
+            zone = "edge"
+            tenants = []
+
+            [[issuer]]
+            iss = "https://id.example"
+            tenant = "acme"
+            jwks = { file = "nowhere/keys.json" }
+
+            [[issuer]]
+            iss = "https://id.example"
+            tenant = "acme"
+            jwks = { url = "http://id.example/keys?k=hunter7" }
+
+            [[issuer]]
+            iss = "https://other.example"
+            tenant = "acme"
+            jwks = { file = "/dev/null", url = "https://id.example/keys", refresh = "1s" }
+
             [[suppress]]
             rule = "impossible_travels"
             author = "kim"
@@ -107,15 +127,16 @@ fn all_mistakes_are_reported_at_once() {
     let shown = written.shown();
     assert!(!shown.contains("hunter"), "a secret is shown: {shown}");
     expect![[r#"
-        the configuration has 29 problems:
+        the configuration has 36 problems:
           api (JWTRAIL_API): is an address and a port, such as "127.0.0.1:8080" or "[::1]:8080"
           apl (jwtrail.toml, line 2): no such key; did you mean `api`?
           clickhouse.password (jwtrail.toml, line 10): is a secret: write "…", { file = "PATH" } or { env = "NAME" }
           clickhouse.url (jwtrail.toml, line 9): must not hold a user or a password: they have keys of their own
           clickhuse (JWTRAIL_CLICKHUSE__URL): no such key; did you mean `clickhouse`?
+          destination.name: there are two of `soc`: give one another name
           destination[0].secret: is `whsec_` and 24 to 64 bytes in base64: `whsec_$(openssl rand -base64 32)`
-          destination[0].url (jwtrail.toml, line 38): is a URL of http or https
-          destination[1].allow_private (jwtrail.toml, line 45): no such key; there are name, kind, path
+          destination[0].url (jwtrail.toml, line 58): is a URL of http or https
+          destination[1].allow_private (jwtrail.toml, line 65): no such key; there are name, kind, path
           door.ingest_key.file (JWTRAIL_DOOR__INGEST_KEY__FILE): another JWTRAIL_ variable sets the same key, whole or in part: keep one
           egress (JWTRAIL_EGRESS): is a list: it can only be written in the file
           gateway[0].key_sha256 (jwtrail.toml, line 26): is 64 hexadecimal digits: `printf %s KEY | sha256sum`
@@ -126,14 +147,20 @@ fn all_mistakes_are_reported_at_once() {
           gateway[0].signing[2].secret (jwtrail.toml, line 27): no such key; there are id, alg, public_key
           gateway[0].tenants: is missing: name the tenants that it serves
           gateway[0].zone (jwtrail.toml, line 25): is one of edge, internal
+          gateway[1].tenants: is empty, so it could send nothing: name the tenants that it serves
+          issuer.iss: there are two of `https://id.example` of tenant `acme`: give one another name
+          issuer[0].jwks.file: nowhere/keys.json cannot be read: No such file or directory (os error 2)
+          issuer[1].jwks.url: is not https: who is on the way could put keys of his own in; within a network that you trust, write `allow_private = true`
+          issuer[2].jwks.refresh: is at least "10s": the server is somebody's
+          issuer[2].jwks.url: is written beside `file`: keep one
           kafka.brokers: is missing: `[kafka.properties]` alone does not turn Kafka on
           log (jwtrail.toml, line 4): is a level (error, warn, info, debug, trace) or "TARGET=LEVEL,…"
           log_format (jwtrail.toml, line 5): is one of auto, text, json
           max_event_age (jwtrail.toml, line 3): is a span of time, such as "500ms", "30s", "5m", "12h" or "40d"
-          suppress[0].expires (jwtrail.toml, line 32): not an RFC 3339 time such as 2026-11-23T10:15:00.123Z
-          suppress[0].match.cidr (jwtrail.toml, line 33): is a network or an address, such as "192.0.2.0/24" or "2001:db8::/32"
+          suppress[0].expires (jwtrail.toml, line 52): not an RFC 3339 time such as 2026-11-23T10:15:00.123Z
+          suppress[0].match.cidr (jwtrail.toml, line 53): is a network or an address, such as "192.0.2.0/24" or "2001:db8::/32"
           suppress[0].reason: is missing, and has no default
-          suppress[0].rule (jwtrail.toml, line 30): is one of impossible_travel, token_replay, shared_token, token_leak, token_in_request, audit_gap, gateway_silent, gateway_misses_client_ip, gateway_clock_skew, alert_storm, log_truncated, delivery_given_up
+          suppress[0].rule (jwtrail.toml, line 50): is one of impossible_travel, token_replay, shared_token, token_leak, token_in_request, audit_gap, gateway_silent, gateway_misses_client_ip, gateway_clock_skew, alert_storm, log_truncated, delivery_given_up
           tenant[0].name (jwtrail.toml, line 16): `Acme` is not a name: 1 to 63 of a-z, 0-9, `.`, `_`, `-`, beginning with a letter or digit
           tenant[0].retention_days: is at least 1 day
           tenant[1].retention_days (jwtrail.toml, line 21): is a number: write it without quotes"#]].assert_eq(&shown);
@@ -260,11 +287,16 @@ const EVERYTHING: &str = r#"
     [[issuer]]
     iss = "https://id.example/t/acme"
     tenant = "acme"
-    jwks = { file = "acme.jwks.json" }
+    jwks = { url = "https://id.example/keys?k=hunter2", refresh = "1h", allow_private = true }
     subject_space = "people"
     preset = "keycloak"
     clients_match = "service-account-*"
     max_lifetime = "1h"
+
+    [[issuer]]
+    iss = "https://other.example"
+    tenant = "acme"
+    jwks = { file = "/dev/null" }
 
     [[gateway]]
     name = "edge-1"
@@ -375,58 +407,67 @@ fn everything_is_shown_with_where_it_came_from_and_secrets_redacted() {
         max_lifetime = "1h"  # jwtrail.toml, line 49
 
         [issuer.jwks]
-        file = "acme.jwks.json"  # jwtrail.toml, line 45
+        url = "https://id.example/keys?[redacted]"  # jwtrail.toml, line 45
+        refresh = "1h"  # jwtrail.toml, line 45
+        allow_private = true  # jwtrail.toml, line 45
+
+        [[issuer]]
+        iss = "https://other.example"  # jwtrail.toml, line 52
+        tenant = "acme"  # jwtrail.toml, line 53
+
+        [issuer.jwks]
+        file = "/dev/null"  # jwtrail.toml, line 54
 
         [[gateway]]
-        name = "edge-1"  # jwtrail.toml, line 52
-        zone = "edge"  # jwtrail.toml, line 53
-        tenants = ["acme"]  # jwtrail.toml, line 54
-        key_sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"  # jwtrail.toml, line 55
+        name = "edge-1"  # jwtrail.toml, line 57
+        zone = "edge"  # jwtrail.toml, line 58
+        tenants = ["acme"]  # jwtrail.toml, line 59
+        key_sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"  # jwtrail.toml, line 60
 
         [[gateway.signing]]
-        id = "k1"  # jwtrail.toml, line 58
-        alg = "hs256"  # jwtrail.toml, line 59
-        secret = "[redacted]"  # jwtrail.toml, line 60
+        id = "k1"  # jwtrail.toml, line 63
+        alg = "hs256"  # jwtrail.toml, line 64
+        secret = "[redacted]"  # jwtrail.toml, line 65
 
         [[gateway.signing]]
-        id = "k2"  # jwtrail.toml, line 63
-        alg = "ed25519"  # jwtrail.toml, line 64
-        public_key = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"  # jwtrail.toml, line 65
+        id = "k2"  # jwtrail.toml, line 68
+        alg = "ed25519"  # jwtrail.toml, line 69
+        public_key = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"  # jwtrail.toml, line 70
 
         [[client]]
-        id = "web"  # jwtrail.toml, line 72
-        tenant = "acme"  # jwtrail.toml, line 73
-        backends = ["192.0.2.0/24", "AS64500"]  # jwtrail.toml, line 74
+        id = "web"  # jwtrail.toml, line 77
+        tenant = "acme"  # jwtrail.toml, line 78
+        backends = ["192.0.2.0/24", "AS64500"]  # jwtrail.toml, line 79
 
         [[egress]]
-        tenant = "acme"  # jwtrail.toml, line 77
-        label = "headquarters"  # jwtrail.toml, line 78
-        cidrs = ["198.51.100.7/32", "2001:db8::/32"]  # jwtrail.toml, line 79
+        tenant = "acme"  # jwtrail.toml, line 82
+        label = "headquarters"  # jwtrail.toml, line 83
+        cidrs = ["198.51.100.7/32", "2001:db8::/32"]  # jwtrail.toml, line 84
 
         [[suppress]]
-        rule = "impossible_travel"  # jwtrail.toml, line 82
-        author = "kim"  # jwtrail.toml, line 85
-        reason = "on a world tour"  # jwtrail.toml, line 86
-        expires = "2026-12-31T00:00:00.000Z"  # jwtrail.toml, line 87
-        tenant = "acme"  # jwtrail.toml, line 83
+        rule = "impossible_travel"  # jwtrail.toml, line 87
+        author = "kim"  # jwtrail.toml, line 90
+        reason = "on a world tour"  # jwtrail.toml, line 91
+        expires = "2026-12-31T00:00:00.000Z"  # jwtrail.toml, line 92
+        tenant = "acme"  # jwtrail.toml, line 88
 
         [suppress.match]
-        sub = "alice"  # jwtrail.toml, line 84
-        client_id = "web"  # jwtrail.toml, line 84
-        gateway = "edge-1"  # jwtrail.toml, line 84
-        cidr = "203.0.113.0/24"  # jwtrail.toml, line 84
+        sub = "alice"  # jwtrail.toml, line 89
+        client_id = "web"  # jwtrail.toml, line 89
+        gateway = "edge-1"  # jwtrail.toml, line 89
+        cidr = "203.0.113.0/24"  # jwtrail.toml, line 89
 
         [[destination]]
-        name = "soc"  # jwtrail.toml, line 90
-        kind = "webhook"  # jwtrail.toml, line 91
-        url = "https://siem.example/[redacted]"  # jwtrail.toml, line 92
-        allow_private = true  # jwtrail.toml, line 94
-        secret = ["[redacted]", "[redacted]"]  # jwtrail.toml, line 93
+        name = "soc"  # jwtrail.toml, line 95
+        kind = "webhook"  # jwtrail.toml, line 96
+        url = "https://siem.example/[redacted]"  # jwtrail.toml, line 97
+        allow_private = true  # jwtrail.toml, line 99
+        secret = ["[redacted]", "[redacted]"]  # jwtrail.toml, line 98
 
         [[destination]]
-        name = "archive"  # jwtrail.toml, line 97
-        kind = "file"  # jwtrail.toml, line 98
-        path = "alerts.jsonl"  # jwtrail.toml, line 99
+        name = "archive"  # jwtrail.toml, line 102
+        kind = "file"  # jwtrail.toml, line 103
+        path = "alerts.jsonl"  # jwtrail.toml, line 104
     "#]].assert_eq(&shown);
     let debug = format!("{:?}", written.load().unwrap());
     for secret in ["hunter2", "whsec_", "capability"] {
@@ -453,10 +494,14 @@ fn the_table_of_keys_tells_the_defaults() {
     let least = r#"
         [[tenant]]
         name = "acme"
+        [[issuer]]
+        iss = "https://id.example"
+        tenant = "acme"
+        jwks = { url = "https://id.example/keys" }
         [[gateway]]
         name = "edge-1"
         zone = "edge"
-        tenants = []
+        tenants = ["acme"]
         signing = [{ id = "k1", secret = "01234567890123456789012345678901" }]
         [[destination]]
         name = "soc"
@@ -471,7 +516,15 @@ fn the_table_of_keys_tells_the_defaults() {
         if let Some(header) = line.strip_prefix("[[") {
             section = format!("{}[].", header.trim_end_matches(']').replace('.', "[]."));
         } else if let Some(header) = line.strip_prefix('[') {
-            section = format!("{}.", header.trim_end_matches(']'));
+            let header = header.trim_end_matches(']');
+            // A table of one of a list: `[issuer.jwks]` below `[[issuer]]`.
+            section = match header
+                .strip_prefix(section.split("[]").next().unwrap())
+                .filter(|_| section.contains("[]"))
+            {
+                Some(inner) => format!("{}[]{inner}.", section.split("[]").next().unwrap()),
+                None => format!("{header}."),
+            };
         } else if let Some((entry, "default")) = line.split_once("  # ") {
             let (key, value) = entry.split_once(" = ").unwrap();
             shown.insert(format!("{section}{key} = {value}"));

@@ -119,6 +119,8 @@ pub(crate) struct Metrics {
     pub(crate) log_calls_failed: Counters<ByCode>,
     pub(crate) clickhouse_calls_failed: Counters<ByCode>,
     pub(crate) geo_files_reloaded: Counters<ByResult>,
+    pub(crate) key_sets_fetched: Counters<ByResult>,
+    pub(crate) key_sets_unknown: Gauge,
 }
 
 impl Metrics {
@@ -155,6 +157,8 @@ impl Metrics {
             log_calls_failed: new.counters("jwtrail_log_calls_failed", "Failures of the log, by code; they are tried again"),
             clickhouse_calls_failed: new.counters("jwtrail_clickhouse_calls_failed", "Failures of ClickHouse, by code; they are tried again"),
             geo_files_reloaded: new.counters("jwtrail_geo_files_reloaded", "Changed geo files: swapped, or kept because the new one is broken"),
+            key_sets_fetched: new.counters("jwtrail_key_sets_fetched", "Issuers' key sets asked for by URL: swapped, unchanged, or kept because the answer was none"),
+            key_sets_unknown: new.gauge("jwtrail_key_sets_unknown", "Issuers whose keys count as unknown: none fetched yet, or the last one too old"),
             registry: Arc::default(),
         };
         metrics.registry = Arc::new(new.registry);

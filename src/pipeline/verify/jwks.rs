@@ -47,14 +47,14 @@ impl Algs {
 
 /// An issuer's public keys by kid.
 #[derive(Default)]
-pub(super) struct KeySet {
+pub(crate) struct KeySet {
     keys: HashMap<String, Key, foldhash::fast::RandomState>,
     /// What any of the keys allows.
     algs: Algs,
 }
 
 /// What is known of one key.
-pub(super) struct Key {
+pub(crate) struct Key {
     algs: Algs,
     lifetime: Lifetime,
 }
@@ -82,37 +82,67 @@ struct Revocation {
     revoked_at: i64,
 }
 
+/// The members of a JWK set that we read.
+#[derive(Deserialize)]
+struct JwkSet {
+    keys: Vec<Value>,
+}
+
+/// A key that cannot be used.
+#[derive(Debug)]
+pub(crate) struct BadKey {
+    /// Its index in `keys`.
+    pub(crate) place: usize,
+    /// Its kid, or its place (`#3`) where it has none.
+    pub(crate) kid: String,
+    /// What is wrong with it.
+    pub(crate) cause: String,
+}
+
+/// The array `keys` of a JWK set (RFC 7517, section 5).
+///
+/// # Errors
+/// If it is none.
+pub(crate) fn jwks_of(json: &[u8]) -> Result<Vec<Value>, serde_json::Error> {
+    serde_json::from_slice::<JwkSet>(json).map(|set| set.keys)
+}
+
 impl KeySet {
-    /// The signing keys of a JWK set, and each bad key's kid (or place) with what is wrong with it. Keys for
-    /// encryption are passed over: they sign nothing. An error if it is no JWK set at all.
-    pub(super) fn parse(json: &[u8]) -> Result<(Self, Vec<(String, String)>), String> {
-        #[derive(Deserialize)]
-        struct JwkSet {
-            keys: Vec<Value>,
-        }
-        let parsed: JwkSet = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    /// The signing keys of a JWK set, and what is wrong with the bad ones. Keys for encryption are passed over: they sign
+    /// nothing.
+    pub(crate) fn of(keys: &[Value]) -> (Self, Vec<BadKey>) {
         let (mut set, mut bad) = (Self::default(), Vec::new());
-        for (place, jwk) in parsed.keys.into_iter().enumerate() {
+        for (place, jwk) in keys.iter().enumerate() {
             let kid = jwk.get("kid").and_then(Value::as_str).map(str::to_owned);
+            let mut refuse = |kid: Option<String>, cause: String| {
+                bad.push(BadKey { place, kid: kid.unwrap_or_else(|| format!("#{place}")), cause });
+            };
             match (kid, Key::parse(jwk)) {
                 (_, Ok(None)) => {}
-                (None, Ok(Some(_))) => bad.push((
-                    format!("#{place}"),
-                    "it has no `kid`, so no token can name it: give it one, or leave it out".to_owned(),
-                )),
+                (None, Ok(Some(_))) => {
+                    refuse(
+                        None,
+                        "it has no `kid`, so no token can name it: give it one, or leave it out".to_owned(),
+                    );
+                }
                 (Some(kid), Ok(Some(key))) => {
                     set.algs.0 |= key.algs.0;
                     if set.keys.insert(kid.clone(), key).is_some() {
-                        bad.push((kid, "two keys have this kid: which is meant cannot be told".to_owned()));
+                        refuse(Some(kid), "two keys have this kid: which is meant cannot be told".to_owned());
                     }
                 }
-                (kid, Err(cause)) => bad.push((kid.unwrap_or_else(|| format!("#{place}")), cause)),
+                (kid, Err(cause)) => refuse(kid, cause),
             }
         }
-        Ok((set, bad))
+        (set, bad)
     }
 
-    pub(super) fn get(&self, kid: &str) -> Option<&Key> {
+    /// How many keys there are to judge by.
+    pub(crate) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    pub(crate) fn get(&self, kid: &str) -> Option<&Key> {
         self.keys.get(kid)
     }
 
@@ -133,7 +163,7 @@ impl KeySet {
 
 impl Key {
     /// `None` for a key that encrypts.
-    fn parse(jwk: Value) -> Result<Option<Self>, String> {
+    fn parse(jwk: &Value) -> Result<Option<Self>, String> {
         let text = |member: &str| jwk.get(member).and_then(Value::as_str);
         if jwk.get("d").is_some() || jwk.get("k").is_some() {
             return Err("it holds a private or shared key: a key set is for public keys alone".to_owned());
@@ -147,7 +177,7 @@ impl Key {
         if encrypts {
             return Ok(None);
         }
-        let lifetime = Lifetime::deserialize(&jwk)
+        let lifetime = Lifetime::deserialize(jwk)
             .map_err(|error| format!("its `nbf`, `exp` or `revoked` cannot be read: {error}"))?;
         let possible = possible_algs(jwk)?;
         let algs = match declared {
@@ -185,10 +215,10 @@ impl Key {
 
 /// What a key can sign with by its type and curve; empty where the type does not tell. Its material is read once here,
 /// so that a file cut short or pasted wrong is found when it is loaded.
-fn possible_algs(jwk: Value) -> Result<&'static [SigningAlg], String> {
+fn possible_algs(jwk: &Value) -> Result<&'static [SigningAlg], String> {
     use SigningAlg::*;
     let unreadable = |error: &dyn std::fmt::Display| format!("it cannot be read: {error}");
-    let jwk: Jwk = serde_json::from_value(jwk).map_err(|error| unreadable(&error))?;
+    let jwk = Jwk::deserialize(jwk).map_err(|error| unreadable(&error))?;
     let algs: &[_] = match &jwk.algorithm {
         AlgorithmParameters::EllipticCurve(key) => match key.curve {
             EllipticCurve::P256 => &[Es256],

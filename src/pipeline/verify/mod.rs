@@ -15,10 +15,11 @@ use crate::config::Signatures;
 use crate::log::Record;
 use crate::model::{Event, GatewayVerdict, Proof, Text, UnixMs, Verdict};
 use jwks::KeyState;
-use trust::TenantTrust;
+use trust::{IssuerKeys, TenantTrust};
 
+pub(crate) use jwks::{BadKey, KeySet, jwks_of};
 pub(crate) use signature::{DOOR_KEY_ID, SIGNATURE_HEADER, sign_record};
-pub(crate) use trust::Trust;
+pub(crate) use trust::{FetchedKeys, IssuerId, Trust};
 
 /// How far a source's clock may be behind the issuer's: for `nbf` and `iat`; `exp` has none (ISSUER, "Tokens").
 const SKEW_MS: i64 = 30_000;
@@ -67,12 +68,12 @@ fn refusal(event: &Event<'_>, tenant: &TenantTrust, trust: &Trust) -> Option<Gat
         return Some(GatewayVerdict::UnknownIssuer);
     }
 
-    let keys = issuer.and_then(|issuer| issuer.keys.as_ref());
-    let key = keys.zip(token.kid.as_deref()).map(|(keys, kid)| keys.get(kid));
+    let keys = issuer.map(|issuer| &issuer.keys);
+    let key = keys.zip(token.kid.as_deref()).and_then(|(keys, kid)| keys.look_up(kid));
     if let Some(alg) = token.alg.as_deref() {
         // `none` is nobody's algorithm, with or without configured issuers (RFC 8725, section 3.2).
         let refused = alg.eq_ignore_ascii_case("none")
-            || keys.is_some_and(|keys| !keys.allow(alg))
+            || keys.and_then(IssuerKeys::set).is_some_and(|keys| !keys.allow(alg))
             || key.flatten().is_some_and(|key| !key.allows(alg));
         if refused {
             return Some(GatewayVerdict::AlgNotAllowed);

@@ -10,7 +10,7 @@ use expect_test::{Expect, expect};
 use uuid::Uuid;
 
 use super::*;
-use crate::config::{Gateway, Issuer, Secret, SigningKey, SigningMaterial, Tenant};
+use crate::config::{Gateway, Issuer, JwksSource, Secret, SigningKey, SigningMaterial, Tenant};
 use crate::log::{Batch, NewRecord};
 use crate::model::{ClaimedToken, Flags, Kind, Offset, PartitionId, Source, TenantId, Zone};
 use crate::pipeline::decode::{Bounds, decode, forward};
@@ -71,7 +71,7 @@ fn issuer(iss: &str, owner: &str, jwks: Option<&std::path::Path>) -> Issuer {
     Issuer {
         iss: iss.to_owned(),
         tenant: tenant(owner),
-        jwks: jwks.map(ToOwned::to_owned),
+        jwks: jwks.map(|path| JwksSource::File(path.to_owned())),
         subject_space: None,
         preset: None,
         clients_match: None,

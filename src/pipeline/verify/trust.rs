@@ -1,19 +1,23 @@
 //! The snapshot that `verify` looks things up in: issuers, key sets, record-signature keys. Built outside the walk.
+//! Where an issuer's keys are fetched, a new snapshot is made of the old one and the new keys.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use aws_lc_rs::{digest, hmac};
 
-use super::jwks::KeySet;
+use super::jwks::{BadKey, Key, KeySet, jwks_of};
 use super::signature::Signers;
-use crate::config::{Gateway, Issuer, Signatures, Tenant};
+use crate::config::{Gateway, Issuer, JwksSource, Signatures, Tenant};
 use crate::model::TenantId;
 
 /// A map that is read once or more an event, with keys from our own configuration.
 type Table<V> = HashMap<String, V, foldhash::fast::RandomState>;
 
 /// Issuers, key sets and record-signature keys: an immutable snapshot.
+#[derive(Clone)]
 pub(crate) struct Trust {
     name: String,
     tenants: Table<TenantTrust>,
@@ -21,10 +25,13 @@ pub(crate) struct Trust {
     undeclared: TenantTrust,
     /// Every configured `iss`, whosever it is.
     issuers: Table<()>,
-    signers: Signers,
+    signers: Arc<Signers>,
+    /// What the snapshot's name says of the signers.
+    signer_lines: Vec<String>,
 }
 
 /// What one tenant demands and trusts.
+#[derive(Clone)]
 pub(super) struct TenantTrust {
     pub(super) signatures: Signatures,
     issuers: Table<IssuerTrust>,
@@ -37,11 +44,67 @@ impl Default for TenantTrust {
 }
 
 /// One issuer of a tenant.
+#[derive(Clone)]
 pub(super) struct IssuerTrust {
-    /// `None` if no key set was configured: then keys are not judged.
-    pub(super) keys: Option<KeySet>,
+    pub(super) keys: IssuerKeys,
     /// The longest `exp` − `iat`, in seconds.
     pub(super) max_lifetime_s: Option<i64>,
+}
+
+/// What is known of an issuer's keys.
+#[derive(Clone)]
+pub(super) enum IssuerKeys {
+    /// No key set was configured: then keys are not judged.
+    Unjudged,
+    /// Read at the start.
+    Read(Arc<KeySet>),
+    Fetched(FetchedKeys),
+}
+
+/// The key set of an issuer whose keys are fetched, as it stands.
+#[derive(Clone, Default)]
+pub(crate) struct FetchedKeys {
+    /// `None` while none was fetched yet, or if the last one is too old to judge by: then no key is known.
+    pub(crate) keys: Option<Arc<KeySet>>,
+    /// Raised by the walk when a token names a key that the set lacks, for whoever fetches to look at. Nothing of the
+    /// walk depends on it, and the walk waits for nothing.
+    pub(crate) missed: Arc<AtomicBool>,
+}
+
+/// An issuer as it is configured: one `iss` of one tenant.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct IssuerId {
+    pub(crate) tenant: TenantId,
+    pub(crate) iss: String,
+}
+
+impl IssuerKeys {
+    /// The keys that can be judged by, if there are any.
+    pub(super) fn set(&self) -> Option<&KeySet> {
+        match self {
+            Self::Unjudged => None,
+            Self::Read(keys) => Some(keys),
+            Self::Fetched(fetched) => fetched.keys.as_deref(),
+        }
+    }
+
+    /// The key of that id: `None` if keys are not judged, `Some(None)` if it is unknown.
+    pub(super) fn look_up(&self, kid: &str) -> Option<Option<&Key>> {
+        let key = self.set().and_then(|keys| keys.get(kid));
+        match self {
+            Self::Unjudged => return None,
+            Self::Fetched(fetched) if key.is_none() => fetched.missed.store(true, Ordering::Relaxed),
+            Self::Read(_) | Self::Fetched(_) => {}
+        }
+        Some(key)
+    }
+
+    /// A line a key, for the snapshot's name.
+    fn lines(&self) -> impl Iterator<Item = String> {
+        let unknown = matches!(self, Self::Fetched(fetched) if fetched.keys.is_none());
+        let keys = self.set().into_iter().flat_map(KeySet::lines);
+        keys.chain(unknown.then(|| "unknown".to_owned()))
+    }
 }
 
 /// What is wrong with the configured issuers and keys. The snapshot that was in use stays usable.
@@ -96,13 +159,20 @@ impl Trust {
             tenants: Table::default(),
             undeclared: TenantTrust::default(),
             issuers: Table::default(),
-            signers: Signers::new(door, gateways, &mut problems),
+            signers: Arc::new(Signers::new(door, gateways, &mut problems)),
+            signer_lines: gateways.iter().map(signer_line).collect(),
         };
         for (id, tenant) in tenants {
             trust.tenants.entry(id.to_string()).or_default().signatures = tenant.signatures;
         }
         for issuer in issuers {
-            let keys = issuer.jwks.as_deref().and_then(|path| read_keys(&issuer.iss, path, &mut problems));
+            let keys = match &issuer.jwks {
+                None => IssuerKeys::Unjudged,
+                Some(JwksSource::Url(_)) => IssuerKeys::Fetched(FetchedKeys::default()),
+                Some(JwksSource::File(path)) => {
+                    IssuerKeys::Read(Arc::new(read_keys(&issuer.iss, path, &mut problems)))
+                }
+            };
             let max_lifetime_s =
                 issuer.max_lifetime.map(|longest| i64::try_from(longest.as_secs()).unwrap_or(i64::MAX));
             let tenant = trust.tenants.entry(issuer.tenant.to_string()).or_default();
@@ -116,8 +186,24 @@ impl Trust {
         if !problems.is_empty() {
             return Err(TrustErrors(problems));
         }
-        trust.name = trust.fingerprint(gateways);
+        trust.name = trust.fingerprint();
         Ok(trust)
+    }
+
+    /// The same, with what is known of the issuers whose keys are fetched.
+    pub(crate) fn with_fetched<'i>(
+        &self,
+        fetched: impl IntoIterator<Item = (&'i IssuerId, &'i FetchedKeys)>,
+    ) -> Self {
+        let mut trust = self.clone();
+        for (id, keys) in fetched {
+            let tenant = trust.tenants.get_mut(id.tenant.as_str());
+            if let Some(issuer) = tenant.and_then(|tenant| tenant.issuers.get_mut(&id.iss)) {
+                issuer.keys = IssuerKeys::Fetched(keys.clone());
+            }
+        }
+        trust.name = trust.fingerprint();
+        trust
     }
 
     /// Names the snapshot in the block's line: two that judge alike have one name, whatever process built them.
@@ -140,26 +226,22 @@ impl Trust {
         self.issuers.contains_key(iss)
     }
 
-    pub(super) const fn signers(&self) -> &Signers {
+    pub(super) fn signers(&self) -> &Signers {
         &self.signers
     }
 
     /// 12 hex digits of a hash over everything that decides a verdict, but for the secrets: a name that is printed
     /// must not be something to test guesses of a secret against.
-    fn fingerprint(&self, gateways: &[Gateway]) -> String {
-        let mut lines = Vec::new();
+    fn fingerprint(&self) -> String {
+        let mut lines = self.signer_lines.clone();
         for (name, tenant) in &self.tenants {
             lines.push(format!("tenant {name} {}", tenant.signatures));
             for (iss, issuer) in &tenant.issuers {
                 lines.push(format!("issuer {name} {iss:?} {:?}", issuer.max_lifetime_s));
-                for key in issuer.keys.iter().flat_map(KeySet::lines) {
+                for key in issuer.keys.lines() {
                     lines.push(format!("key {name} {iss:?} {key}"));
                 }
             }
-        }
-        for gateway in gateways {
-            let ids: Vec<_> = gateway.signing.iter().map(|key| &key.id).collect();
-            lines.push(format!("gateway {} {} {:?} {ids:?}", gateway.name, gateway.zone, gateway.tenants));
         }
         lines.sort_unstable();
         let hash = digest::digest(&digest::SHA256, lines.join("\n").as_bytes());
@@ -178,28 +260,36 @@ impl TenantTrust {
     }
 }
 
-/// Reads one JWK set file; `None` if it is no key set at all.
-fn read_keys(iss: &str, path: &Path, problems: &mut Vec<TrustError>) -> Option<KeySet> {
-    let json = match std::fs::read(path) {
-        Ok(json) => json,
+/// What decides whether a gateway's signature counts, but for the keys themselves.
+fn signer_line(gateway: &Gateway) -> String {
+    let ids: Vec<_> = gateway.signing.iter().map(|key| &key.id).collect();
+    format!("gateway {} {} {:?} {ids:?}", gateway.name, gateway.zone, gateway.tenants)
+}
+
+/// Reads one JWK set file; what is wrong goes to `problems`.
+fn read_keys(iss: &str, path: &Path, problems: &mut Vec<TrustError>) -> KeySet {
+    let (iss, path) = (iss.to_owned(), path.to_owned());
+    let keys = match std::fs::read(&path) {
+        Ok(json) => jwks_of(&json),
         Err(cause) => {
-            problems.push(TrustError::Unreadable { iss: iss.to_owned(), path: path.to_owned(), cause });
-            return None;
+            problems.push(TrustError::Unreadable { iss, path, cause });
+            return KeySet::default();
         }
     };
-    match KeySet::parse(&json) {
-        Ok((keys, bad)) => {
-            problems.extend(bad.into_iter().map(|(kid, cause)| TrustError::BadKey {
-                iss: iss.to_owned(),
-                path: path.to_owned(),
+    match keys {
+        Ok(keys) => {
+            let (set, bad) = KeySet::of(&keys);
+            problems.extend(bad.into_iter().map(|BadKey { kid, cause, .. }| TrustError::BadKey {
+                iss: iss.clone(),
+                path: path.clone(),
                 kid,
                 cause,
             }));
-            Some(keys)
+            set
         }
         Err(cause) => {
-            problems.push(TrustError::NotAKeySet { iss: iss.to_owned(), path: path.to_owned(), cause });
-            None
+            problems.push(TrustError::NotAKeySet { iss, path, cause: cause.to_string() });
+            KeySet::default()
         }
     }
 }
