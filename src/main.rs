@@ -15,6 +15,7 @@ mod token;
 mod api;
 mod evaluate;
 mod explain;
+mod replay;
 mod simulate;
 
 #[cfg(feature = "bench")]

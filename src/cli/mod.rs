@@ -8,6 +8,7 @@ mod evaluate;
 mod explain;
 mod migrate;
 mod node;
+mod replay;
 mod run;
 mod send;
 mod serve;
@@ -100,6 +101,8 @@ enum Command {
     Send(send::Send),
     /// Why an event or a case did or did not fire, rule by rule
     Explain(explain::Explain),
+    /// A past span of the log, a file or the dead letters once more through the rooms
+    Replay(replay::Replay),
     /// Labelled, seeded, realistic traffic with injected attacks
     Simulate(simulate::Simulate),
     /// Precision and recall of the rules on labelled traffic
@@ -128,6 +131,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Check(check) => check.run(&common),
         Command::Send(send) => send.run(&common),
         Command::Explain(explain) => explain.run(&common),
+        Command::Replay(replay) => replay.run(&common),
         Command::Simulate(simulate) => simulate.run(&common),
         Command::Evaluate(evaluate) => evaluate.run(&common),
         Command::Token(token) => token.run(),

@@ -266,6 +266,19 @@ pub(super) fn offline_walk(config: &Config) -> anyhow::Result<Walk> {
     Ok(Walk::new(bounds(config, &ingest_key, 1), snapshots, PartitionId(0)))
 }
 
+/// Fresh walks over a topic of so many partitions, as the pipeline walks them, for `replay`. It stores nothing, so a log
+/// id of its own will do.
+pub(super) fn replay_walks(config: &Config, partitions: u32) -> anyhow::Result<impl Fn(PartitionId) -> Walk> {
+    let bounds = replay_bounds(config, partitions)?;
+    let snapshots = offline_snapshots(config, config.ingest_key()?)?;
+    Ok(move |partition| Walk::new(bounds.clone(), snapshots.clone(), partition))
+}
+
+/// With the installation's key: what it sealed must hold.
+pub(super) fn replay_bounds(config: &Config, partitions: u32) -> anyhow::Result<decode::Bounds> {
+    Ok(bounds(config, config.ingest_key()?, partitions))
+}
+
 /// What `explain` explains with.
 pub(super) fn offline_explainer(config: &Config) -> anyhow::Result<Explainer> {
     let ingest_key = offline_key(config);

@@ -31,6 +31,17 @@ pub(crate) struct InsertLabel<'a> {
     pub(crate) log_comment: Option<&'a str>,
 }
 
+/// The query's answer as JSON, a row a line.
+pub(crate) async fn json_rows(query: clickhouse::query::Query) -> Result<Bytes, ClickHouseError> {
+    let query = query
+        .with_setting("output_format_json_quote_64bit_integers", "0")
+        .with_setting("date_time_output_format", "iso")
+        // Times within the evidence stay the texts that they are.
+        .with_setting("input_format_try_infer_datetimes", "0")
+        .with_setting("input_format_try_infer_dates", "0");
+    Ok(query.fetch_bytes("JSONEachRow")?.collect().await?)
+}
+
 impl Client {
     /// `config.url`, or the embedded engine at `config.listen`.
     pub(crate) fn new(config: &ClickHouseConfig) -> Self {

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::row::{COLUMNS, EventRow};
 use super::{ExplainError, STATE_HOURS};
-use crate::clickhouse::{ClickHouseError, Client};
+use crate::clickhouse::{Client, json_rows};
 use crate::model::{Finding, UnixMs};
 
 /// How far back a case of an event may have ended: two windows of a day.
@@ -69,7 +69,7 @@ pub(super) async fn history(
 pub(super) async fn finding(client: &Client, id: Uuid) -> Result<Option<Finding>, ExplainError> {
     let query = client.query("SELECT * FROM findings WHERE finding_id = toUUID(?)").bind(id.to_string());
     let found: Option<Value> = rows(query).await?.pop();
-    found.map(to_finding).transpose()
+    Ok(found.map(Finding::of_row).transpose()?)
 }
 
 /// The cases that list the event.
@@ -78,7 +78,7 @@ pub(super) async fn findings_of(client: &Client, event: &EventRow) -> Result<Vec
                AND has(event_ids, toUUID(?)) ORDER BY rule";
     let since = event.received_at - CASE_SPAN;
     let query = client.query(sql).bind(&event.tenant).bind(since.get()).bind(event.event_id.to_string());
-    rows(query).await?.into_iter().map(to_finding).collect()
+    Ok(rows(query).await?.into_iter().map(Finding::of_row).collect::<Result<_, _>>()?)
 }
 
 /// The rows of a case's events, each with the members of one end of a pair (`detect`'s evidence).
@@ -100,30 +100,8 @@ pub(super) async fn ends(client: &Client, finding: &Finding) -> Result<Vec<Value
     Ok(ends)
 }
 
-/// A view's row as a finding: what has no word is absent there, not empty.
-fn to_finding(mut row: Value) -> Result<Finding, ExplainError> {
-    for column in ["subject_kind", "not_alerted"] {
-        if row[column] == "" {
-            row[column] = Value::Null;
-        }
-    }
-    let mut finding: Finding = serde_json::from_value(row)?;
-    for ip in &mut finding.case.ips {
-        *ip = ip.to_canonical();
-    }
-    Ok(finding)
-}
-
-/// The answer as JSON, a row a line.
 async fn rows<T: DeserializeOwned>(query: clickhouse::query::Query) -> Result<Vec<T>, ExplainError> {
-    let query = query
-        .with_setting("output_format_json_quote_64bit_integers", "0")
-        .with_setting("date_time_output_format", "iso")
-        // Times within the evidence stay the texts that they are.
-        .with_setting("input_format_try_infer_datetimes", "0")
-        .with_setting("input_format_try_infer_dates", "0");
-    let answer = query.fetch_bytes("JSONEachRow").map_err(ClickHouseError::from)?.collect().await;
-    let answer = answer.map_err(ClickHouseError::from)?;
+    let answer = json_rows(query).await?;
     let lines = answer.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
     Ok(lines.map(serde_json::from_slice).collect::<Result<_, _>>()?)
 }

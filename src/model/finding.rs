@@ -127,3 +127,23 @@ pub(crate) struct Finding {
     /// The suppression's name; empty if none.
     pub(crate) suppressed_by: String,
 }
+
+impl Finding {
+    /// From a row of `findings` or `finding_rows` as ClickHouse writes it in JSON: what has no word is empty there, an
+    /// IPv4 address is mapped into IPv6, and the table keeps evidence as text.
+    pub(crate) fn of_row(mut row: serde_json::Value) -> Result<Self, serde_json::Error> {
+        for column in ["subject_kind", "not_alerted"] {
+            if row[column] == "" {
+                row[column] = serde_json::Value::Null;
+            }
+        }
+        if let Some(evidence) = row["evidence"].as_str() {
+            row["evidence"] = serde_json::from_str(evidence)?;
+        }
+        let mut finding: Self = serde_json::from_value(row)?;
+        for ip in &mut finding.case.ips {
+            *ip = ip.to_canonical();
+        }
+        Ok(finding)
+    }
+}

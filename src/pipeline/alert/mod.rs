@@ -20,7 +20,7 @@ use crate::model::{Alert, AlertData, CaseUpdate, Finding, NotAlerted, RuleId, Se
 pub(crate) use operations::{Trouble, log_truncated, operations};
 pub(crate) use policy::Policy;
 pub(crate) use tell::{Told, tell};
-pub(crate) use text::{clean, end_line, text_block, why};
+pub(crate) use text::{case_block, clean, end_line, text_block, why};
 
 /// What `alert` leaves.
 #[derive(Debug)]

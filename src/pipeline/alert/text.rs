@@ -9,13 +9,20 @@ use crate::model::{Alert, Case, RuleId, Severity, Step};
 /// Who, what, from where to where, why it is as severe as it is, and the command that explains it. Ends with a newline.
 pub(crate) fn text_block(alert: &Alert) -> String {
     let case = &alert.data.finding.case;
-    let mut text = String::new();
     let step = match alert.step {
         Step::Opened => "",
         Step::Raised => " (raised)",
     };
+    let mut text = case_block(case, step);
+    line(&mut text, &format!("  more jwtrail explain {}", case.finding_id));
+    text
+}
+
+/// The same of a case, with a `note` behind its severity, and no command.
+pub(crate) fn case_block(case: &Case, note: &str) -> String {
+    let mut text = String::new();
     let severity = case.severity.as_str().to_uppercase();
-    line(&mut text, &format!("{severity}{step}  {}  {}", case.rule, clean(&whom(case))));
+    line(&mut text, &format!("{severity}{}  {}  {}", clean(note), case.rule, clean(&whom(case))));
     for (label, end) in [("from", case.evidence.get("from")), ("to  ", case.evidence.get("to"))] {
         if let Some(end) = end {
             line(&mut text, &format!("  {label} {}", clean(&end_line(end))));
@@ -23,7 +30,6 @@ pub(crate) fn text_block(alert: &Alert) -> String {
     }
     line(&mut text, &format!("  what {}", clean(&case.summary)));
     line(&mut text, &format!("  why {}", why(case)));
-    line(&mut text, &format!("  more jwtrail explain {}", case.finding_id));
     text
 }
 

@@ -6,7 +6,7 @@ use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::{Bounds, Decoded, ForwardedFrom, MAX_RECORD_BYTES, mask};
+use super::{Bounds, Decoded, ForwardedFrom, MAX_RECORD_BYTES, RETRIED_HEADER, mask};
 use crate::log::{NewRecord, Record, home_partition};
 use crate::model::{Event, Flag, Kind, LogId, Offset, PartitionId, UnixMs};
 
@@ -106,6 +106,20 @@ pub(crate) fn forward(
     let mut headers = clean_headers(record);
     headers.push((FORWARD_HEADER.to_owned(), seal(&origin, &value, &bounds.forward_key).into_bytes()));
     Some(NewRecord { key: Some(key), partition: None, value, headers })
+}
+
+/// A dead letter's value as a record again, for its event's home. It lay `first` somewhere else, and says so in the same
+/// way: its row names that place, and its time is held against its arrival there.
+pub(crate) fn bring_back(
+    event: &Event<'_>,
+    value: &[u8],
+    first: &ForwardedFrom,
+    bounds: &Bounds,
+) -> NewRecord {
+    let seal = seal(first, value, &bounds.forward_key).into_bytes();
+    // Its source sent it long before.
+    let headers = vec![(FORWARD_HEADER.to_owned(), seal), (RETRIED_HEADER.to_owned(), b"1".to_vec())];
+    NewRecord { key: Some(home_key(event)), partition: None, value: value.to_vec(), headers }
 }
 
 /// The value as it was received, so that its signature holds; the event written anew if a token stands in it.

@@ -21,7 +21,7 @@ use crate::model::{Event, Flag, Flags, GatewayVerdict, Kind, Leak, LeakOwner, Pa
 use reader::{Fault, Mask, Reader};
 use schema::Draft;
 
-pub(crate) use forward::{forward, home_key};
+pub(crate) use forward::{bring_back, forward, home_key};
 pub(crate) use record::to_record;
 pub(crate) use tick::{is_tick, tick};
 

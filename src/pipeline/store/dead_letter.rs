@@ -4,6 +4,13 @@ use crate::log::{NewRecord, Origin};
 use crate::model::{Offset, UnixMs};
 use crate::pipeline::decode::RejectReason;
 
+/// The reason, a closed word.
+pub(crate) const REASON_HEADER: &str = "jwtrail-reason";
+/// Where the record lay: `L/topic/partition/offset`.
+pub(crate) const ORIGIN_HEADER: &str = "jwtrail-origin";
+/// When the log took it, in milliseconds.
+pub(crate) const APPEND_HEADER: &str = "jwtrail-append-ms";
+
 /// A record that left no row: a row of `rejects`.
 pub(super) struct Dead<'a> {
     pub(super) offset: Offset,
@@ -16,10 +23,10 @@ pub(super) struct Dead<'a> {
 /// The record for `jwtrail.dead-letters`. Key and value have every token masked.
 pub(super) fn letter(origin: &Origin, dead: &Dead<'_>, key: Option<Vec<u8>>, value: Vec<u8>) -> NewRecord {
     let headers = vec![
-        ("jwtrail-reason".to_owned(), dead.reason.as_str().into()),
+        (REASON_HEADER.to_owned(), dead.reason.as_str().into()),
         ("jwtrail-field".to_owned(), dead.field.into()),
-        ("jwtrail-origin".to_owned(), format!("{origin}/{}", dead.offset).into_bytes()),
-        ("jwtrail-append-ms".to_owned(), dead.received_at.get().to_string().into_bytes()),
+        (ORIGIN_HEADER.to_owned(), format!("{origin}/{}", dead.offset).into_bytes()),
+        (APPEND_HEADER.to_owned(), dead.received_at.get().to_string().into_bytes()),
     ];
     NewRecord { key, partition: None, value, headers }
 }

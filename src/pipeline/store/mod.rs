@@ -19,6 +19,7 @@ mod tests;
 
 pub(crate) use crate::log::Origin;
 pub(crate) use block::{Block, Counts, CutBlock, Raised};
+pub(crate) use dead_letter::{APPEND_HEADER, ORIGIN_HEADER, REASON_HEADER};
 pub(crate) use last_stored::LastStored;
 pub(crate) use put::{Put, Store, Stored, put_finding};
 pub(crate) use retention::Retention;

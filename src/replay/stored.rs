@@ -1,0 +1,108 @@
+//! Whether ClickHouse holds what the log says: each row of `finding_rows` against the walk's own.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde_json::Value;
+
+use super::{FindingRows, Piece, ReplayError};
+use crate::clickhouse::{Client, json_rows};
+use crate::log::Topic;
+use crate::model::{Finding, FindingId, PartitionId};
+
+/// A case in one partition.
+type Key = (FindingId, PartitionId);
+
+/// What a comparison found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Comparison {
+    pub(crate) equal: usize,
+    /// The log says so, and there is no row.
+    pub(crate) missing: Vec<Key>,
+    /// There is a row, and the log does not say so.
+    pub(crate) unfounded: Vec<Key>,
+    /// Both are there; with the columns that differ.
+    pub(crate) differing: Vec<(Key, Vec<String>)>,
+}
+
+/// Compares the findings of the pieces with the rows that the same records left in ClickHouse. A row that a later record
+/// has replaced since says nothing of the span, and is left out.
+pub(crate) async fn compare(
+    client: &Client,
+    findings: &FindingRows,
+    pieces: &[Piece],
+) -> Result<Comparison, ReplayError> {
+    let mut stored = BTreeMap::new();
+    for piece in pieces {
+        for row in rows(client, *piece).await? {
+            stored.insert((row.case.finding_id, piece.partition), row);
+        }
+    }
+    Ok(Comparison::of(findings, &stored, pieces))
+}
+
+impl Comparison {
+    pub(super) fn of(findings: &FindingRows, stored: &BTreeMap<Key, Finding>, pieces: &[Piece]) -> Self {
+        let end_of = |key: &Key| pieces.iter().find(|piece| piece.partition == key.1).map(|piece| piece.end);
+        let mut comparison = Self::default();
+        for (key, row) in stored {
+            let replaced = end_of(key).is_none_or(|end| row.case.revision >= end);
+            match findings.get(key) {
+                _ if replaced => {}
+                None => comparison.unfounded.push(*key),
+                Some(finding) => match differences(finding, row) {
+                    columns if columns.is_empty() => comparison.equal += 1,
+                    columns => comparison.differing.push((*key, columns)),
+                },
+            }
+        }
+        comparison
+            .missing
+            .extend(findings.iter().map(|(key, _)| *key).filter(|key| !stored.contains_key(key)));
+        comparison
+    }
+
+    pub(crate) fn is_clean(&self) -> bool {
+        self.missing.is_empty() && self.unfounded.is_empty() && self.differing.is_empty()
+    }
+}
+
+/// A line a difference, then the count of each.
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (id, partition) in &self.missing {
+            writeln!(f, "missing    {id} of partition {partition}: the log says so, ClickHouse has no row")?;
+        }
+        for (id, partition) in &self.unfounded {
+            writeln!(f, "unfounded  {id} of partition {partition}: a row that the log does not say")?;
+        }
+        for ((id, partition), columns) in &self.differing {
+            writeln!(f, "differs    {id} of partition {partition}: {}", columns.join(", "))?;
+        }
+        let (missing, unfounded, differing) =
+            (self.missing.len(), self.unfounded.len(), self.differing.len());
+        write!(f, "{} equal, {missing} missing, {unfounded} unfounded, {differing} differing", self.equal)
+    }
+}
+
+/// The columns in which two rows of a case differ.
+fn differences(finding: &Finding, row: &Finding) -> Vec<String> {
+    let columns = |finding| match serde_json::to_value(finding) {
+        Ok(Value::Object(columns)) => columns,
+        // A finding is an object.
+        _ => serde_json::Map::new(),
+    };
+    let (finding, row) = (columns(finding), columns(row));
+    finding.into_iter().filter(|(name, value)| row.get(name) != Some(value)).map(|(name, _)| name).collect()
+}
+
+/// The rows of `finding_rows` that records of the piece, or later ones, left: of the log that the partition is now.
+async fn rows(client: &Client, piece: Piece) -> Result<Vec<Finding>, ReplayError> {
+    let sql = "SELECT * FROM finding_rows FINAL WHERE topic = ? AND partition = ? AND revision >= ? AND log = \
+               (SELECT argMax(log, received_at) FROM blocks FINAL WHERE topic = ? AND partition = ?)";
+    let topic = Topic::Events.name();
+    let query = client.query(sql).bind(topic).bind(piece.partition.0).bind(piece.first.get());
+    let answer = json_rows(query.bind(topic).bind(piece.partition.0)).await?;
+    let lines = answer.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+    lines.map(|line| Ok(Finding::of_row(serde_json::from_slice(line)?)?)).collect()
+}
