@@ -145,7 +145,7 @@ impl Metrics {
             lag_records: new.gauges("jwtrail_lag_records", "Records between a partition's end and its commit"),
             findings_opened: new.counters("jwtrail_findings_opened", "Cases opened, by rule"),
             alerts_published: new.counters("jwtrail_alerts_published", "Alerts appended to the outbox, by step"),
-            detector_keys: new.gauges("jwtrail_detector_keys", "Keys that the detector remembers: subject, token, case"),
+            detector_keys: new.gauges("jwtrail_detector_keys", "Keys that the detector remembers: subject, token, case, gateway"),
             detector_state_bytes: new.gauge("jwtrail_detector_state_bytes", "Memory that the detector's state takes"),
             detector_keys_evicted: new.counters("jwtrail_detector_keys_evicted", "Keys or entries dropped because a bound was reached"),
             deliveries_attempted: new.counters("jwtrail_deliveries_attempted", "Alerts sent to a destination: delivered, failed (and tried again), given_up, already_told, malformed"),

@@ -52,5 +52,6 @@ fn show(owned: &HashMap<PartitionId, StateSize>, metrics: &Metrics) {
     keys("subject", sum(|size| size.subjects));
     keys("token", sum(|size| size.tokens));
     keys("case", sum(|size| size.cases));
+    keys("gateway", sum(|size| size.gateways));
     metrics.detector_state_bytes.set(sum(|size| size.bytes));
 }

@@ -63,6 +63,7 @@ pub(super) struct Match<'m> {
     pub(super) tenant: &'m str,
     /// What all witnesses of the case share.
     pub(super) key: &'m [&'m str],
+    /// The Unix epoch for a case without a window: it lasts for a day after its last match.
     pub(super) window_start: UnixMs,
     pub(super) severity: Severity,
     pub(super) confidence: Confidence,
@@ -78,6 +79,16 @@ pub(super) struct Match<'m> {
     pub(super) token_ref: Option<&'m str>,
     /// The events that bear witness: first the deciding pair, the earlier before the later.
     pub(super) witnesses: &'m [Witness],
+    /// Whether its facts take the place of an equally strong match's: what is counted on says the latest count.
+    pub(super) is_count: bool,
+}
+
+impl Match<'_> {
+    /// Start and end of the time in which matches belong to the case.
+    const fn window(&self) -> (UnixMs, UnixMs) {
+        let start = if self.window_start.get() == 0 { self.time } else { self.window_start };
+        (start, UnixMs::new(start.get() + WINDOW_MINUTES * MINUTE_MS))
+    }
 }
 
 /// One event of a match.
@@ -115,6 +126,8 @@ pub(super) struct Cases {
 struct OpenCase {
     case: Case,
     standing: Standing,
+    /// When its window ends.
+    ends: UnixMs,
     written_at: UnixMs,
     /// Whether the last match is not written yet.
     unwritten: bool,
@@ -179,7 +192,7 @@ impl Cases {
 
     /// Takes a match into its case; `facts` are asked for only where they replace weaker ones.
     pub(super) fn touch(&mut self, matched: &Match<'_>, facts: impl FnOnce() -> Facts) {
-        let window_end = UnixMs::new(matched.window_start.get() + WINDOW_MINUTES * MINUTE_MS);
+        let (_, window_end) = matched.window();
         if window_end.get() + LATE_AFTER_MS <= self.stream_time.get() {
             return;
         }
@@ -208,6 +221,15 @@ impl Cases {
             },
         );
     }
+
+    /// Ends a case before its window does: over, or taken back by late proof. Nothing, if there is none.
+    pub(super) fn end(&mut self, rule: RuleId, finding_id: FindingId, state: CaseState, time: UnixMs) {
+        let (revision, updates) = (self.revision, &mut self.updates);
+        let Some((_, cases)) = self.by_rule.iter_mut().find(|(of, _)| *of == rule) else { return };
+        let Some(ends) = cases.get(&finding_id).map(|open| open.ends) else { return };
+        let never = || unreachable!("it is there");
+        cases.change(finding_id, ends, never, |open| open.end(state, time, revision, updates));
+    }
 }
 
 /// One revision a case and record: a later one takes the earlier one's place and keeps what it was before.
@@ -221,7 +243,7 @@ fn push_update(updates: &mut Vec<CaseUpdate>, update: CaseUpdate) {
 impl OpenCase {
     /// A case that nothing was added to yet.
     fn new(finding_id: FindingId, matched: &Match<'_>) -> Self {
-        let info = info(matched.rule);
+        let (info, (start, ends)) = (info(matched.rule), matched.window());
         let case = Case {
             finding_id,
             revision: Offset::ZERO,
@@ -234,7 +256,7 @@ impl OpenCase {
             client_id: matched.client_id.to_owned(),
             gateway: matched.gateway.to_owned(),
             kid: matched.kid.to_owned(),
-            case_start: matched.window_start,
+            case_start: start,
             first_time: matched.time,
             last_time: matched.time,
             state: CaseState::Open,
@@ -251,17 +273,27 @@ impl OpenCase {
             event_count: 0,
             techniques: info.techniques.iter().map(|&id| id.to_owned()).collect(),
         };
-        Self { case, standing: Standing::of(matched), written_at: UnixMs::default(), unwritten: false }
+        let standing = Standing::of(matched);
+        Self { case, standing, ends, written_at: UnixMs::default(), unwritten: false }
     }
 
     /// Whether the match opened the case or made it stronger.
     fn add(&mut self, matched: &Match<'_>, revision: Offset, facts: impl FnOnce() -> Facts) -> bool {
         let case = &mut self.case;
         let standing = Standing::of(matched);
+        let strength = (case.severity, case.confidence);
         let stronger = case.event_count == 0
-            || (standing.severity, standing.confidence) > (case.severity, case.confidence);
+            || case.state == CaseState::Withdrawn
+            || (standing.severity, standing.confidence) > strength
+            || (matched.is_count && (standing.severity, standing.confidence) == strength);
+        if case.state == CaseState::Withdrawn {
+            case.state = CaseState::Open;
+        }
         case.revision = revision;
         case.event_count += 1;
+        (case.first_time, case.last_time) =
+            (case.first_time.min(matched.time), case.last_time.max(matched.time));
+        self.ends = self.ends.max(matched.window().1);
         for witness in matched.witnesses {
             case.first_time = case.first_time.min(witness.time);
             case.last_time = case.last_time.max(witness.time);
@@ -278,10 +310,10 @@ impl OpenCase {
         }
         if stronger {
             let facts = facts();
-            (case.severity, case.confidence) = (matched.severity, matched.confidence);
+            (case.severity, case.confidence) = strength.max((matched.severity, matched.confidence));
             (case.title, case.summary, case.evidence) = (facts.title, facts.summary, facts.evidence);
             case.lowered_by = facts.lowered_by;
-            self.standing = standing;
+            self.standing = Standing { severity: case.severity, confidence: case.confidence, ..standing };
         }
         self.standing.time = matched.time;
         stronger
@@ -292,19 +324,31 @@ impl OpenCase {
         self.case.state == CaseState::Open || self.unwritten
     }
 
+    fn end(&mut self, state: CaseState, time: UnixMs, revision: Offset, updates: &mut Vec<CaseUpdate>) {
+        if self.case.state != CaseState::Open {
+            return;
+        }
+        (self.case.state, self.case.revision, self.case.last_time) =
+            (state, revision, self.case.last_time.max(time));
+        self.unwritten = false;
+        let (now, before) = (self.standing, Some(self.standing));
+        push_update(updates, CaseUpdate { case: self.case.clone(), now, before });
+    }
+
     /// The window is over: closes the case; a day later nothing can touch it any more, and it is dropped.
     fn time_has_come(&mut self, revision: Offset, updates: &mut Vec<CaseUpdate>) -> Option<UnixMs> {
         if !self.is_pending() {
             return None;
         }
         let closing = self.case.state == CaseState::Open;
-        self.case.state = CaseState::Closed;
+        if closing {
+            self.case.state = CaseState::Closed;
+        }
         self.case.revision = revision;
         self.unwritten = false;
         let (now, before) = (self.standing, Some(self.standing));
         push_update(updates, CaseUpdate { case: self.case.clone(), now, before });
-        let window_end = self.case.case_start.get() + WINDOW_MINUTES * MINUTE_MS;
-        closing.then(|| UnixMs::new(window_end + LATE_AFTER_MS))
+        closing.then(|| UnixMs::new(self.ends.get() + LATE_AFTER_MS))
     }
 }
 

@@ -143,6 +143,7 @@ fn touch(
         time: event.time,
         token_ref: Some(&leak.token_ref),
         witnesses: &witnesses,
+        is_count: false,
     };
     cases.touch(&matched, facts);
     Why::Fired { severity, confidence }

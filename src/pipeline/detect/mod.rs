@@ -22,6 +22,8 @@ mod replay;
 
 mod leak;
 
+mod gateways;
+
 mod evidence;
 mod words;
 
@@ -33,6 +35,7 @@ use crate::log::Record;
 use crate::model::{Case, CaseUpdate, Flag, RuleId, UnixMs};
 
 pub(crate) use catalogue::{JUDGES, RULES, info};
+pub(crate) use gateways::GatewayDetector;
 pub(crate) use rulebook::Rulebook;
 pub(crate) use why::{Ruling, Why};
 
@@ -78,6 +81,7 @@ pub(crate) struct StateSize {
     pub(crate) subjects: usize,
     pub(crate) tokens: usize,
     pub(crate) cases: usize,
+    pub(crate) gateways: usize,
     /// Estimated from sizes and capacities.
     pub(crate) bytes: usize,
     /// What had to make room since the start: where it did, the order of arrival may matter.
@@ -173,6 +177,7 @@ impl Detector {
             subjects: self.travel.subjects(),
             tokens: self.replay.tokens(),
             cases: self.cases.len(),
+            gateways: 0,
             bytes: self.travel.bytes() + self.replay.bytes() + self.cases.bytes() + self.sites.bytes(),
             evicted: self.travel.evicted() + self.replay.evicted() + self.cases.evicted(),
         }

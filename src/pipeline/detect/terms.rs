@@ -55,6 +55,7 @@ impl Use<'_> {
             time: self.seen.time,
             token_ref: best_ref(token),
             witnesses,
+            is_count: false,
         }
     }
 }

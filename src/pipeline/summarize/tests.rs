@@ -105,7 +105,7 @@ fn a_block_says_who_sent_how_much_by_when() {
          26 sent=4 epoch=e1 seq=7
          27 gateway=inner zone=internal",
         expect![[r#"
-            {"edge":[{"hour":498720,"off_clock":0,"uses":4,"without_client_ip":0}],"epoch":"e1","gateway":"edge-1","heartbeats":[{"closing":false,"dropped":0,"received_at":"2026-11-23T00:00:26.000Z","refused":null,"sent":4,"time":"2026-11-23T00:00:26.000Z"}],"seqs":[1,3,3,2],"steps":[[179539201,3],[179539202,1]],"zone":"edge"}
+            {"edge":[{"hour":498720,"off_clock":0,"uses":4,"without_client_ip":0}],"epoch":"e1","gateway":"edge-1","heartbeats":[{"closing":false,"dropped":0,"received_at":"2026-11-23T00:00:26.000Z","refused":null,"sent":4,"time":"2026-11-23T00:00:26.000Z"}],"seqs":[1,3,3,1],"steps":[[179539201,3],[179539202,1]],"zone":"edge"}
             {"edge":[{"hour":498720,"off_clock":0,"uses":1,"without_client_ip":0}],"epoch":"e2","gateway":"edge-1","heartbeats":[],"seqs":[],"steps":[[179539202,1]],"zone":"edge"}
             {"edge":[],"epoch":"","gateway":"inner","heartbeats":[],"seqs":[],"steps":[],"zone":"internal"}"#]],
     );
