@@ -96,7 +96,7 @@ pub(crate) struct Case {
 }
 
 /// How strong a case stands after one of its matches: what `alert` compares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Standing {
     pub(crate) severity: Severity,
     pub(crate) confidence: Confidence,

@@ -188,6 +188,13 @@ impl FindingId {
     }
 }
 
+/// An id that was written somewhere.
+impl From<Uuid> for FindingId {
+    fn from(id: Uuid) -> Self {
+        Self(id)
+    }
+}
+
 impl fmt::Display for FindingId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::verdict::words;
 
 words! {
@@ -45,7 +47,7 @@ impl NetworkKind {
 }
 
 /// One entry of a geo file: shared by all addresses that it covers.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Place {
     /// ISO 3166-1 alpha-2; empty if unknown.
     pub(crate) country: Arc<str>,
@@ -63,7 +65,7 @@ pub(crate) struct Place {
 }
 
 /// The network of an address.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Network {
     /// 0 if unknown.
     pub(crate) asn: u32,
@@ -74,7 +76,7 @@ pub(crate) struct Network {
 }
 
 /// Everything `enrich` knows of one address.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Location {
     /// `None` for cdn addresses and for what no file and no overlay places.
     pub(crate) place: Option<Arc<Place>>,

@@ -2,9 +2,11 @@
 
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::catalogue::info;
+use super::checkpoint::{Changes, Restored, Store, StoreKey};
 use super::keyed::{Entry, Keyed};
 use super::keys::StateKey;
 use super::terms::Seen;
@@ -32,7 +34,7 @@ const REWRITE_AFTER_MS: i64 = MINUTE_MS;
 const MAX_LISTED: usize = 32;
 
 /// How a case's windows lie: tumbling days, shifted by a hash of the case key so that no wave starts at midnight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Phase(u16);
 
 impl Phase {
@@ -54,7 +56,7 @@ impl Phase {
 }
 
 /// A window's number among those of its phase.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Window(i32);
 
 /// One match: what a rule says of one event.
@@ -123,7 +125,8 @@ pub(super) struct Cases {
     touched: Vec<(RuleId, FindingId)>,
 }
 
-struct OpenCase {
+#[derive(Serialize, Deserialize)]
+pub(super) struct OpenCase {
     case: Case,
     standing: Standing,
     /// When its window ends.
@@ -139,6 +142,26 @@ impl Entry for OpenCase {
         let texts = case.token_refs.iter().map(|text| text.len() + size_of::<String>()).sum::<usize>();
         // The texts and the evidence of a case, a JSON tree, are of one size within a factor of two; its lists are not.
         4_096 + texts + case.ips.len() * size_of::<IpAddr>() + case.event_ids.len() * size_of::<Uuid>()
+    }
+}
+
+/// JSON, because a case's evidence is.
+fn write(open: &OpenCase, out: &mut Vec<u8>) {
+    // Writing to memory cannot fail, and a case holds nothing that JSON cannot say.
+    let _ = serde_json::to_writer(out, open);
+}
+
+pub(super) fn read(bytes: &[u8]) -> Option<OpenCase> {
+    serde_json::from_slice(bytes).ok()
+}
+
+impl StoreKey for FindingId {
+    type Bytes = [u8; 16];
+    fn to_bytes(&self) -> [u8; 16] {
+        self.uuid().into_bytes()
+    }
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        Uuid::from_slice(bytes).ok().map(Self::from)
     }
 }
 
@@ -160,6 +183,22 @@ impl Cases {
 
     pub(super) fn evicted(&self) -> u64 {
         self.by_rule.iter().map(|(_, cases)| cases.evicted()).sum()
+    }
+
+    pub(super) fn changed(&self) -> usize {
+        self.by_rule.iter().map(|(_, cases)| cases.changed()).sum()
+    }
+
+    pub(super) fn write_changes(&mut self, changes: &mut Changes) {
+        for (_, cases) in &mut self.by_rule {
+            cases.write_changes(Store::Case, changes, write);
+        }
+    }
+
+    pub(super) fn restore(&mut self, mut cases: Vec<Restored<FindingId, OpenCase>>) {
+        for (rule, of_rule) in &mut self.by_rule {
+            of_rule.restore(cases.extract_if(.., |entry| entry.value.case.rule == *rule).collect());
+        }
     }
 
     /// A record is walked: closes what stream time has passed.

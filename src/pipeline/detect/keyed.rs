@@ -3,12 +3,16 @@
 //! A look-up costs the same however many entries there are: one table of slot numbers, a slab in chunks that never
 //! moves, a doubly linked list in order of use, and timers by the minute. Nothing depends on the table's own order, so
 //! the same records give the same state whatever the hasher's seed.
+//!
+//! What changed since the last checkpoint is known by slot: a bit and a place in a list. Keys that a checkpoint holds
+//! and that are gone are listed apart.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hash};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
+use super::checkpoint::{Changes, Restored, Store, StoreKey};
 use crate::model::UnixMs;
 
 /// What an entry says of itself.
@@ -28,9 +32,41 @@ pub(super) struct Keyed<K, V> {
     /// Slots to look at when that minute of stream time has come. A slot is in one bucket at a time; a registration
     /// whose slot names another minute is stale.
     timers: BTreeMap<u32, Vec<u32>>,
+    /// How often entries were used: numbers the next use.
+    uses: u64,
+    changed: Changed<K>,
     bytes: usize,
     max_bytes: usize,
     evicted: u64,
+}
+
+/// What the next checkpoint must say.
+struct Changed<K> {
+    /// Slots that changed, each once; a slot may be empty by now, or another key's.
+    slots: Vec<u32>,
+    /// By slot: whether it is in `slots`.
+    listed: Vec<u64>,
+    /// Keys that a checkpoint holds and that are gone.
+    removed: Vec<K>,
+}
+
+impl<K> Changed<K> {
+    fn mark(&mut self, number: u32) {
+        let (word, bit) = (number as usize / 64, 1 << (number % 64));
+        if word >= self.listed.len() {
+            self.listed.resize(word + 1, 0);
+        }
+        if self.listed[word] & bit == 0 {
+            self.listed[word] |= bit;
+            self.slots.push(number);
+        }
+    }
+
+    fn take(&mut self) -> Option<u32> {
+        let number = self.slots.pop()?;
+        self.listed[number as usize / 64] &= !(1 << (number % 64));
+        Some(number)
+    }
 }
 
 struct Slot<K, V> {
@@ -43,6 +79,10 @@ struct Slot<K, V> {
     /// The minute from which it may be dropped; later than `due` if it was used since it was registered.
     expires: u32,
     heap_bytes: u32,
+    /// The number of its last use: the list's order, in a form that can be written down.
+    used: u64,
+    /// A checkpoint holds the key: one must also say that it is gone.
+    kept: bool,
 }
 
 const NONE: u32 = u32::MAX;
@@ -60,6 +100,8 @@ impl<K: Hash + Eq + Copy, V: Entry> Keyed<K, V> {
             newest: NONE,
             oldest: NONE,
             timers: BTreeMap::new(),
+            uses: 0,
+            changed: Changed { slots: Vec::new(), listed: Vec::new(), removed: Vec::new() },
             bytes: 0,
             max_bytes,
             evicted: 0,
@@ -98,8 +140,11 @@ impl<K: Hash + Eq + Copy, V: Entry> Keyed<K, V> {
             Some(number) => number,
             None => self.insert(key, expires, make()),
         };
+        self.uses += 1;
+        self.changed.mark(number);
         let slot = self.slots.at(number);
         slot.expires = slot.expires.max(minute_after(expires));
+        slot.used = self.uses;
         let result = change(&mut slot.value);
         self.weigh(number);
         self.unlink(number);
@@ -146,7 +191,10 @@ impl<K: Hash + Eq + Copy, V: Entry> Keyed<K, V> {
         let Some(slot) = self.slots.get_mut(number).filter(|slot| slot.due == due) else { return };
         if slot.expires <= minute {
             match judge(&mut slot.value).map(minute_after).filter(|later| *later > minute) {
-                Some(later) => slot.expires = later,
+                Some(later) => {
+                    slot.expires = later;
+                    self.changed.mark(number);
+                }
                 None => return self.remove(number),
             }
         }
@@ -155,13 +203,55 @@ impl<K: Hash + Eq + Copy, V: Entry> Keyed<K, V> {
         self.weigh(number);
     }
 
+    /// How many keys the next checkpoint has to say something of, at most.
+    pub(super) fn changed(&self) -> usize {
+        self.changed.slots.len() + self.changed.removed.len()
+    }
+
+    /// Writes what changed since the last time, until `changes` is full. What is gone comes first: a key may be back.
+    pub(super) fn write_changes(
+        &mut self,
+        store: Store,
+        changes: &mut Changes,
+        encode: impl Fn(&V, &mut Vec<u8>),
+    ) where
+        K: StoreKey,
+    {
+        while !changes.is_full()
+            && let Some(key) = self.changed.removed.pop()
+        {
+            changes.remove(store, key.to_bytes().as_ref());
+        }
+        while !changes.is_full()
+            && let Some(number) = self.changed.take()
+        {
+            if let Some(slot) = self.slots.get_mut(number) {
+                slot.kept = true;
+                let (used, expires) = (slot.used, slot.expires);
+                changes.put(store, slot.key.to_bytes().as_ref(), used, expires, |out| encode(&slot.value, out));
+            }
+        }
+    }
+
+    /// Takes in what a checkpoint holds. Each entry comes to be where it was in the order of use.
+    pub(super) fn restore(&mut self, mut entries: Vec<Restored<K, V>>) {
+        entries.sort_unstable_by_key(|entry| entry.used);
+        for Restored { key, used, expires, value } in entries {
+            let (newer, older, due) = (NONE, NONE, expires);
+            let slot = Slot { key, value, newer, older, due, expires, heap_bytes: 0, used, kept: true };
+            let number = self.insert_slot(slot);
+            self.weigh(number);
+            self.uses = self.uses.max(used);
+        }
+    }
+
     fn find(&self, key: &K) -> Option<u32> {
         self.table.find(self.hasher.hash_one(key), |&number| self.slots.key(number) == Some(key)).copied()
     }
 
     fn insert(&mut self, key: K, expires: UnixMs, value: V) -> u32 {
         let due = minute_after(expires);
-        let number = self.slots.insert(Slot {
+        self.insert_slot(Slot {
             key,
             value,
             newer: NONE,
@@ -169,7 +259,14 @@ impl<K: Hash + Eq + Copy, V: Entry> Keyed<K, V> {
             due,
             expires: due,
             heap_bytes: 0,
-        });
+            used: 0,
+            kept: false,
+        })
+    }
+
+    fn insert_slot(&mut self, slot: Slot<K, V>) -> u32 {
+        let (key, due) = (slot.key, slot.due);
+        let number = self.slots.insert(slot);
         self.timers.entry(due).or_default().push(number);
         let (slots, hasher) = (&self.slots, &self.hasher);
         self.table.insert_unique(hasher.hash_one(key), number, |&number| {
@@ -188,6 +285,9 @@ impl<K: Hash + Eq + Copy, V: Entry> Keyed<K, V> {
             entry.remove();
         }
         self.bytes -= Self::slot_bytes() + slot.heap_bytes as usize;
+        if slot.kept {
+            self.changed.removed.push(slot.key);
+        }
     }
 
     /// Drops the least lately used until the bound is kept; `kept`, which is in use, stays.

@@ -1,5 +1,7 @@
 //! Keys of the state: short, of one size, and of no text that anybody could choose to collide.
 
+use super::checkpoint::StoreKey;
+
 /// The first 16 bytes of SHA-256 over length-prefixed parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct StateKey([u8; 16]);
@@ -18,5 +20,15 @@ impl StateKey {
 
     pub(super) fn low_bits(self) -> u64 {
         u64::from_be_bytes(self.0[8..].try_into().unwrap_or_default())
+    }
+}
+
+impl StoreKey for StateKey {
+    type Bytes = [u8; 16];
+    fn to_bytes(&self) -> [u8; 16] {
+        self.0
+    }
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
     }
 }

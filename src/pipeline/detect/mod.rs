@@ -8,10 +8,12 @@ mod catalogue;
 mod rulebook;
 mod why;
 
+mod checkpoint;
 mod keyed;
 mod keys;
 mod nets;
 mod sessions;
+mod sites;
 mod terms;
 
 mod cases;
@@ -34,6 +36,7 @@ use super::enrich::Enriched;
 use crate::log::Record;
 use crate::model::{Case, CaseUpdate, Flag, RuleId, UnixMs};
 
+pub(crate) use checkpoint::{Checkpoint, NotUsable, Restoring};
 pub(crate) use catalogue::{JUDGES, RULES, info};
 pub(crate) use gateways::GatewayDetector;
 pub(crate) use rulebook::Rulebook;
@@ -59,10 +62,12 @@ impl Default for Limits {
 pub(crate) struct Detector {
     /// The highest `received_at` walked: state, cases and timers expire by it.
     stream_time: UnixMs,
-    sites: terms::Sites,
+    sites: sites::Sites,
     travel: travel::Travel,
     replay: replay::Replay,
     cases: cases::Cases,
+    /// Keys of records that others left and that nothing here answers for: the next checkpoints remove them.
+    stale: Vec<Box<[u8]>>,
 }
 
 /// What `detect` leaves.
@@ -98,10 +103,11 @@ impl Detector {
     pub(crate) fn with_limits(limits: Limits) -> Self {
         Self {
             stream_time: UnixMs::new(i64::MIN),
-            sites: terms::Sites::default(),
+            sites: sites::Sites::default(),
             travel: travel::Travel::new(limits.subjects_bytes),
             replay: replay::Replay::new(limits.tokens_bytes),
             cases: cases::Cases::new(limits.cases_bytes),
+            stale: Vec::new(),
         }
     }
 

@@ -3,13 +3,15 @@
 //! Remembered is each token's *presence* per origin, device and case window until the token expires. A use makes every
 //! window from its own on be judged again, each on what had happened by its end: hence any order gives the same cases.
 
-use std::sync::Arc;
+use serde::{Deserialize, Serialize};
 
 use super::cases::{Cases, Facts, HOUR_MS, Match, Phase, Window, Witness};
+use super::checkpoint::{Changes, Restored, Store, plain, read_plain};
 use super::evidence;
 use super::keyed::{Entry, Keyed};
 use super::keys::StateKey;
-use super::terms::{Seen, Site, Use, refs};
+use super::sites::{ByNumber, SharedSite, SiteNumber};
+use super::terms::{Seen, Site, Use, as_ms, refs};
 use super::why::Why;
 use super::words::place_name;
 use crate::model::{Confidence, NetworkClass, RuleId, Severity, UnixMs};
@@ -29,7 +31,7 @@ pub(super) struct Replay {
     evicted: u64,
 }
 
-struct Token {
+pub(super) struct Token {
     phase: Phase,
     presences: Vec<Presence>,
 }
@@ -40,17 +42,49 @@ impl Entry for Token {
     }
 }
 
+/// A token as checkpoints hold it.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    phase: Phase,
+    /// Room for so many presences was made.
+    capacity: usize,
+    presences: Vec<Presence<SiteNumber>>,
+}
+
+fn write(token: &Token, out: &mut Vec<u8>) {
+    let presences = token.presences.iter().map(|presence| presence.at(presence.site.number())).collect();
+    plain(&Written { phase: token.phase, capacity: token.presences.capacity(), presences }, out);
+}
+
+pub(super) fn read(bytes: &[u8], sites: &ByNumber) -> Option<Token> {
+    let Written { phase, capacity, presences: written } = read_plain(bytes)?;
+    let mut presences = Vec::with_capacity(capacity.clamp(written.len(), MAX_PRESENCES));
+    for presence in written {
+        presences.push(presence.at(sites.get(&presence.site)?.clone()));
+    }
+    Some(Token { phase, presences })
+}
+
 /// A token's uses by one caller within one case window.
-#[derive(Clone)]
-struct Presence {
-    site: Arc<Site>,
+#[derive(Clone, Serialize, Deserialize)]
+struct Presence<S = SharedSite> {
+    site: S,
     first: Seen,
+    #[serde(with = "as_ms")]
     last: UnixMs,
     window: Window,
     /// Every use showed the key that the token is bound to.
     proved: bool,
     /// The addresses share no /24 or /48.
     mixed: bool,
+}
+
+impl<S> Presence<S> {
+    /// The same presence, with another name for its site.
+    fn at<T>(&self, site: T) -> Presence<T> {
+        let &Self { first, last, window, proved, mixed, .. } = self;
+        Presence { site, first, last, window, proved, mixed }
+    }
 }
 
 impl Presence {
@@ -114,6 +148,18 @@ impl Replay {
         self.tokens.evicted() + self.evicted
     }
 
+    pub(super) fn changed(&self) -> usize {
+        self.tokens.changed()
+    }
+
+    pub(super) fn write_changes(&mut self, changes: &mut Changes) {
+        self.tokens.write_changes(Store::Token, changes, write);
+    }
+
+    pub(super) fn restore(&mut self, tokens: Vec<Restored<StateKey, Token>>) {
+        self.tokens.restore(tokens);
+    }
+
     pub(super) fn expire(&mut self, stream_time: UnixMs) {
         self.tokens.expire(stream_time, |_| None);
     }
@@ -150,7 +196,7 @@ impl Token {
     fn remember(&mut self, used: &Use<'_>, evicted: &mut u64) -> Window {
         let window = self.phase.window(used.seen.time);
         let new = Presence {
-            site: Arc::clone(&used.site),
+            site: used.site.clone(),
             first: used.seen,
             last: used.seen.time,
             window,
@@ -329,7 +375,7 @@ fn independent(callers: &[Presence]) -> usize {
 }
 
 impl Judgement {
-    fn facts(&self, used: &Use<'_>, ends: [(&Arc<Site>, Seen); 2], origins: usize) -> Facts {
+    fn facts(&self, used: &Use<'_>, ends: [(&SharedSite, Seen); 2], origins: usize) -> Facts {
         let [from, to] = ends.map(|(site, _)| describe(site));
         let mut differences = Vec::new();
         for (differs, name) in

@@ -1,5 +1,7 @@
 //! Which sessions were seen at a place: token, family and sid as short hashes, a few of them.
 
+use serde::{Deserialize, Serialize};
+
 use super::terms::refs;
 use crate::log::murmur2;
 use crate::model::ClaimedToken;
@@ -9,7 +11,7 @@ use crate::model::ClaimedToken;
 const KEPT: usize = 6;
 
 /// A set of session hashes, sorted; unused places hold `NONE`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Sessions([u32; KEPT]);
 
 const NONE: u32 = u32::MAX;

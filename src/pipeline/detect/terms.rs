@@ -1,15 +1,16 @@
 //! The common terms of the rules of place (DETECTION): which uses are eligible, origin, kin, device, class.
 
 use std::net::Ipv6Addr;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
-use std::hash::{BuildHasher, Hash, Hasher};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::cases::{Match, Witness};
 use super::nets::{is_v4, mapped, neighbourhood};
 use super::rulebook::{Realm, Rulebook};
+use super::sites::{SharedSite, Sites};
 use super::why::Why;
 use crate::model::{
     ClaimedToken, Confidence, Event, Flag, Kind, Location, NetworkClass, NetworkKind, Place, Request, RuleId,
@@ -27,7 +28,7 @@ pub(super) struct Use<'e> {
     /// The key that the token is bound to was shown.
     pub(super) proved: bool,
     pub(super) seen: Seen,
-    pub(super) site: Arc<Site>,
+    pub(super) site: SharedSite,
 }
 
 impl Use<'_> {
@@ -78,8 +79,9 @@ pub(super) fn refs<'t>(token: &'t ClaimedToken<'_>) -> impl Iterator<Item = (&'s
 }
 
 /// When and as what event a use was seen, and from which address (IPv4 as v4-mapped).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Seen {
+    #[serde(with = "as_ms")]
     pub(super) time: UnixMs,
     pub(super) id: Uuid,
     pub(super) ip: Ipv6Addr,
@@ -91,8 +93,28 @@ impl Seen {
     }
 }
 
+/// Times in checkpoints: milliseconds since the epoch.
+pub(super) mod as_ms {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::model::UnixMs;
+
+    pub(in crate::pipeline::detect) fn serialize<S: Serializer>(
+        time: &UnixMs,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        time.get().serialize(serializer)
+    }
+
+    pub(in crate::pipeline::detect) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<UnixMs, D::Error> {
+        i64::deserialize(deserializer).map(UnixMs::new)
+    }
+}
+
 /// Where uses come from: equal sites are one object, shared by all subjects of the partition.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Site {
     pub(super) location: Location,
     pub(super) origin: Origin,
@@ -104,7 +126,7 @@ pub(super) struct Site {
 }
 
 /// A network as the user's: what stays the same while a user stays (DETECTION, "Origin").
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) enum Origin {
     /// The overlay's label.
     Label(Arc<str>),
@@ -115,7 +137,7 @@ pub(super) enum Origin {
 }
 
 /// A device as far as requests tell.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Device {
     /// User-agent family and operating system.
     pub(super) name: Arc<str>,
@@ -125,7 +147,7 @@ pub(super) struct Device {
 
 /// The parts of a JA4 fingerprint that a device keeps: `t13d1516h2_8daaf6152771_…` has transport `t` and ciphers
 /// `8daaf6152771`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Ja4 {
     transport: u8,
     ciphers: u64,
@@ -186,6 +208,13 @@ impl Site {
         !a.is_empty() && !b.is_empty() && a != b
     }
 
+    /// Feeds what tells most sites apart.
+    pub(super) fn hash_roughly(&self, state: &mut impl Hasher) {
+        let network = &self.location.network;
+        (&self.origin, &self.device, self.v4, network.asn, network.kind).hash(state);
+        state.write_u64(self.place().map_or(0, |place| place.entry));
+    }
+
     fn same_country(&self, other: &Self) -> bool {
         !self.country().is_empty() && self.country() == other.country()
     }
@@ -216,46 +245,6 @@ impl Site {
             || (self.egress.is_some() && self.egress == other.egress)
             || ((two_stacks || mobile) && self.same_device(other))
     }
-}
-
-/// Every site of the partition, once. Those that nobody uses any more are swept out when the table has doubled.
-#[derive(Default)]
-pub(super) struct Sites {
-    table: HashTable<Arc<Site>>,
-    hasher: DefaultHashBuilder,
-    sweep_at: usize,
-}
-
-/// The smallest table that is swept.
-const SWEEP_FROM: usize = 1024;
-
-impl Sites {
-    fn share(&mut self, site: Site) -> Arc<Site> {
-        let hash = hash_site(&self.hasher, &site);
-        if let Some(known) = self.table.find(hash, |known| **known == site) {
-            return Arc::clone(known);
-        }
-        if self.table.len() >= self.sweep_at {
-            self.table.retain(|site| Arc::strong_count(site) > 1);
-            self.sweep_at = (self.table.len() * 2).max(SWEEP_FROM);
-        }
-        let site = Arc::new(site);
-        let hasher = &self.hasher;
-        self.table.insert_unique(hash, Arc::clone(&site), |site| hash_site(hasher, site));
-        site
-    }
-
-    pub(super) fn bytes(&self) -> usize {
-        self.table.capacity() * size_of::<Arc<Site>>() + self.table.len() * (size_of::<Site>() + 16)
-    }
-}
-
-fn hash_site(hasher: &DefaultHashBuilder, site: &Site) -> u64 {
-    let mut state = hasher.build_hasher();
-    let network = &site.location.network;
-    (&site.origin, &site.device, site.v4, network.asn, network.kind).hash(&mut state);
-    state.write_u64(site.place().map_or(0, |place| place.entry));
-    state.finish()
 }
 
 /// Whether the rules of place look at this event, and as what.

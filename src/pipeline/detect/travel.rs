@@ -5,13 +5,15 @@
 //! so that every pair of stays lies in the window of its later one. Every time a stay grows it is compared with all
 //! others; a smaller stay never matches harder than the one it grows into, hence any order gives the same cases.
 
-use std::sync::Arc;
+use serde::{Deserialize, Serialize};
 
 use super::cases::{Cases, Facts, HOUR_MS, LATE_AFTER_MS, Match, Phase, Window, Witness};
+use super::checkpoint::{Changes, Restored, Store, plain, read_plain};
 use super::evidence;
 use super::keyed::{Entry, Keyed};
 use super::keys::StateKey;
 use super::sessions::Sessions;
+use super::sites::{ByNumber, SharedSite, SiteNumber};
 use super::terms::{Seen, Site, Use};
 use super::why::Why;
 use super::words::{place_name, span};
@@ -38,7 +40,7 @@ pub(super) struct Travel {
     evicted: u64,
 }
 
-struct Subject {
+pub(super) struct Subject {
     phase: Phase,
     stays: Vec<Stay>,
 }
@@ -49,10 +51,33 @@ impl Entry for Subject {
     }
 }
 
+/// A subject as checkpoints hold it.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    phase: Phase,
+    /// Room for so many stays was made: what a subject weighs decides when others must go.
+    capacity: usize,
+    stays: Vec<Stay<SiteNumber>>,
+}
+
+fn write(subject: &Subject, out: &mut Vec<u8>) {
+    let stays = subject.stays.iter().map(|stay| stay.at(stay.site.number())).collect();
+    plain(&Written { phase: subject.phase, capacity: subject.stays.capacity(), stays }, out);
+}
+
+pub(super) fn read(bytes: &[u8], sites: &ByNumber) -> Option<Subject> {
+    let Written { phase, capacity, stays: written } = read_plain(bytes)?;
+    let mut stays = Vec::with_capacity(capacity.clamp(written.len(), MAX_STAYS));
+    for stay in written {
+        stays.push(stay.at(sites.get(&stay.site)?.clone()));
+    }
+    Some(Subject { phase, stays })
+}
+
 /// An unbroken stay of one subject at one site.
-#[derive(Clone)]
-struct Stay {
-    site: Arc<Site>,
+#[derive(Clone, Serialize, Deserialize)]
+struct Stay<S = SharedSite> {
+    site: S,
     first: Seen,
     last: Seen,
     sessions: Sessions,
@@ -61,16 +86,24 @@ struct Stay {
     mixed: bool,
 }
 
+impl<S> Stay<S> {
+    /// The same stay, with another name for its site.
+    fn at<T>(&self, site: T) -> Stay<T> {
+        let &Self { first, last, sessions, window, mixed, .. } = self;
+        Stay { site, first, last, sessions, window, mixed }
+    }
+}
+
 impl Stay {
     fn new(used: &Use<'_>, window: Window) -> Self {
-        let (site, seen) = (Arc::clone(&used.site), used.seen);
+        let (site, seen) = (used.site.clone(), used.seen);
         Self { site, first: seen, last: seen, sessions: Sessions::of(used.token), window, mixed: false }
     }
 
     fn holds(&self, other: &Self) -> bool {
         self.window == other.window
             && self.gap_ms(other) <= STAY_GAP_MS
-            && Arc::ptr_eq(&self.site, &other.site)
+            && self.site.is(&other.site)
     }
 
     fn merge(&mut self, other: &Self) {
@@ -100,8 +133,8 @@ impl Stay {
 
 /// Two stays that nobody can travel between: the figures.
 struct Journey {
-    from: (Arc<Site>, Seen),
-    to: (Arc<Site>, Seen),
+    from: (SharedSite, Seen),
+    to: (SharedSite, Seen),
     window: Window,
     distance_km: f64,
     net_km: f64,
@@ -127,6 +160,18 @@ impl Travel {
 
     pub(super) fn evicted(&self) -> u64 {
         self.subjects.evicted() + self.evicted
+    }
+
+    pub(super) fn changed(&self) -> usize {
+        self.subjects.changed()
+    }
+
+    pub(super) fn write_changes(&mut self, changes: &mut Changes) {
+        self.subjects.write_changes(Store::Subject, changes, write);
+    }
+
+    pub(super) fn restore(&mut self, subjects: Vec<Restored<StateKey, Subject>>) {
+        self.subjects.restore(subjects);
     }
 
     pub(super) fn expire(&mut self, stream_time: UnixMs) {
@@ -200,7 +245,7 @@ impl Subject {
         let superseded = |stay: &Stay| {
             self.stays
                 .iter()
-                .any(|other| Arc::ptr_eq(&other.site, &stay.site) && other.last.time > stay.last.time)
+                .any(|other| other.site.is(&stay.site) && other.last.time > stay.last.time)
         };
         let weakest = (0..self.stays.len())
             .min_by_key(|&index| (!superseded(&self.stays[index]), self.stays[index].last.time));
@@ -273,7 +318,7 @@ fn pair(here: &Stay, there: &Stay, seen: &Seen) -> Result<Journey, Why> {
         (true, false) => Confidence::Medium,
     };
     let (near, far) = nearest_uses(here, there, seen);
-    let (here_end, there_end) = ((Arc::clone(&here.site), near), (Arc::clone(&there.site), far));
+    let (here_end, there_end) = ((here.site.clone(), near), (there.site.clone(), far));
     let (from, to) = if near.time <= far.time { (here_end, there_end) } else { (there_end, here_end) };
     let window = here.window.max(there.window);
     Ok(Journey {
@@ -351,7 +396,7 @@ impl Journey {
     }
 
     fn facts(&self, used: &Use<'_>) -> Facts {
-        let name = |(site, _): &(Arc<Site>, Seen)| {
+        let name = |(site, _): &(SharedSite, Seen)| {
             site.place().map_or_else(String::new, |place| place_name(&place.city, &place.country))
         };
         let (from, to) = (name(&self.from), name(&self.to));

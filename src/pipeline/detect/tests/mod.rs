@@ -13,3 +13,5 @@ mod cases;
 mod scenarios;
 
 mod property;
+
+mod checkpoint;

@@ -43,21 +43,21 @@ const DEVICES: [Option<&str>; 3] = [Some("Chrome on Windows"), Some("Safari on i
 
 /// One generated use: minutes since the start, then indexes.
 #[derive(Clone, Debug)]
-struct Draw {
-    seconds: i64,
+pub(super) struct Draw {
+    pub(super) seconds: i64,
     variant: usize,
     device: usize,
     token: usize,
 }
 
-fn draw() -> impl Strategy<Value = Draw> {
+pub(super) fn draw() -> impl Strategy<Value = Draw> {
     // Some uses lie close together, so that stays merge; all within a day, so that none is late.
     let seconds = prop_oneof![0..23 * 3_600i64, 36_000..36_000 + 3_600i64, 43_000..43_000 + 1_800i64];
     (seconds, 0..VARIANTS.len(), prop_oneof![5 => Just(0usize), 2 => Just(1), 1 => Just(2)], 0..3usize)
         .prop_map(|(seconds, variant, device, token)| Draw { seconds, variant, device, token })
 }
 
-fn line(draw: &Draw, sub: &str, index: usize) -> Line {
+pub(super) fn line(draw: &Draw, sub: &str, index: usize) -> Line {
     let variant = &VARIANTS[draw.variant];
     let mut line = Line::new(T0 + draw.seconds * 1_000, sub, variant.city);
     line.arrives_ms = T0 + 23 * 3_600_000;
@@ -302,7 +302,7 @@ fn every_order<T: Clone>(items: &[T], mut each: impl FnMut(&[T])) {
 }
 
 /// The same draws in every run.
-fn runner(cases: u32) -> TestRunner {
+pub(super) fn runner(cases: u32) -> TestRunner {
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
 }

@@ -298,7 +298,8 @@ pub(in crate::pipeline) fn walk_into(
     walk_batch(detector, rules, lines, 0, each);
 }
 
-fn walk_batch(
+/// Walks lines as one batch that begins at `offset`; returns the offset after it.
+pub(super) fn walk_batch(
     detector: &mut Detector,
     rules: &Rulebook,
     lines: &[Line],
