@@ -228,7 +228,8 @@ impl<K: Hash + Eq + Copy, V: Entry> Keyed<K, V> {
             if let Some(slot) = self.slots.get_mut(number) {
                 slot.kept = true;
                 let (used, expires) = (slot.used, slot.expires);
-                changes.put(store, slot.key.to_bytes().as_ref(), used, expires, |out| encode(&slot.value, out));
+                changes
+                    .put(store, slot.key.to_bytes().as_ref(), used, expires, |out| encode(&slot.value, out));
             }
         }
     }

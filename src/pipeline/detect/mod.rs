@@ -36,8 +36,8 @@ use super::enrich::Enriched;
 use crate::log::Record;
 use crate::model::{Case, CaseUpdate, Flag, RuleId, UnixMs};
 
-pub(crate) use checkpoint::{Checkpoint, NotUsable, Restoring};
 pub(crate) use catalogue::{JUDGES, RULES, info};
+pub(crate) use checkpoint::{Checkpoint, NotUsable, Restoring};
 pub(crate) use gateways::GatewayDetector;
 pub(crate) use rulebook::Rulebook;
 pub(crate) use why::{Ruling, Why};

@@ -1,7 +1,7 @@
 //! The common terms of the rules of place (DETECTION): which uses are eligible, origin, kin, device, class.
 
-use std::net::Ipv6Addr;
 use std::hash::{Hash, Hasher};
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};

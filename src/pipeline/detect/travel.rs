@@ -101,9 +101,7 @@ impl Stay {
     }
 
     fn holds(&self, other: &Self) -> bool {
-        self.window == other.window
-            && self.gap_ms(other) <= STAY_GAP_MS
-            && self.site.is(&other.site)
+        self.window == other.window && self.gap_ms(other) <= STAY_GAP_MS && self.site.is(&other.site)
     }
 
     fn merge(&mut self, other: &Self) {
@@ -243,9 +241,7 @@ impl Subject {
     /// The oldest stay at a site that has a later one says least; if there is none, the oldest goes.
     fn forget_one(&mut self) {
         let superseded = |stay: &Stay| {
-            self.stays
-                .iter()
-                .any(|other| other.site.is(&stay.site) && other.last.time > stay.last.time)
+            self.stays.iter().any(|other| other.site.is(&stay.site) && other.last.time > stay.last.time)
         };
         let weakest = (0..self.stays.len())
             .min_by_key(|&index| (!superseded(&self.stays[index]), self.stays[index].last.time));

@@ -26,7 +26,11 @@ impl Topic {
         for NewRecord { key, value, partition, .. } in checkpoint.records {
             assert_eq!(partition, Some(PartitionId(3)));
             let key = key.unwrap();
-            if value.is_empty() { self.0.remove(&key) } else { self.0.insert(key, value) };
+            if value.is_empty() {
+                self.0.remove(&key)
+            } else {
+                self.0.insert(key, value)
+            };
         }
     }
 
