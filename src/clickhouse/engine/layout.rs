@@ -13,6 +13,10 @@ use super::EngineError;
 /// How long a new start waits for the engine of a process that is just ending.
 const LOCK_WAIT: Duration = Duration::from_secs(30);
 
+/// Inserts and merges are refused before the disk is full. The engine acknowledges an insert of which the last writes
+/// failed (tried on 26.7.2.1): the part is there, empty, and its rows are lost. So nothing may ever come as far as that.
+const DISK_RESERVE_BYTES: u64 = 256 << 20;
+
 /// Users, roles and limits. The engine knows one user; a session gives up a role, and then has what the other grants.
 /// Neither may reach outside the engine: no files, no URLs, no other servers.
 const USERS: &str = "\
@@ -97,6 +101,9 @@ impl Layout {
              \x20 <backups><allowed_path>{backups}/</allowed_path></backups>\n\
              \x20 <max_server_memory_usage_to_ram_ratio>0.5</max_server_memory_usage_to_ram_ratio>\n\
              \x20 <mark_cache_size>268435456</mark_cache_size>\n\
+             \x20 <storage_configuration><disks><default>\n\
+             \x20   <keep_free_space_bytes>{DISK_RESERVE_BYTES}</keep_free_space_bytes>\n\
+             \x20 </default></disks></storage_configuration>\n\
              </clickhouse>\n",
             users = path("users.xml"),
             temporary = path("tmp"),
