@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up deps build check-tools check-test-tools test-deps test lint docs bench clean
+.PHONY: help up deps build check-tools check-test-tools test-deps test faults lint docs bench clean
 
 PLATFORM := $(shell uname -s)
 BINARY   := target/release/jwtrail
@@ -55,6 +55,13 @@ test-deps: deps | check-test-tools ## fetch what only the tests need: Apache Kaf
 
 test: test-deps ## set up and pass the tests
 	cargo test --locked
+
+SEED    ?= 1
+FAULTS  ?= 8
+BROKERS ?= 1
+
+faults: test-deps ## break everything under load, and prove that nothing is lost or doubled: SEED=1 FAULTS=8 BROKERS=1 (or 3)
+	SEED=$(SEED) FAULTS=$(FAULTS) BROKERS=$(BROKERS) cargo test --locked --test it faults::whatever -- --nocapture
 
 lint: | check-tools ## formatting and clippy, warnings denied
 	cargo fmt --check

@@ -15,6 +15,7 @@ pub(crate) mod kafka;
 
 /// A real Apache Kafka for the tests; `tests/it` includes the same file.
 #[cfg(test)]
+#[expect(dead_code, reason = "the fault suite uses the rest")]
 #[path = "../../tests/support/kafka.rs"]
 pub(crate) mod broker;
 

@@ -1,7 +1,7 @@
 //! A running `jwtrail` in a data directory of its own, and what a user does with it. Whatever is left of it at the end
 //! of a test is killed.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -41,6 +41,11 @@ impl TestApp {
         let app = Self::with(tempfile::tempdir().unwrap(), config, lender.data.clone(), lender.clickhouse);
         app.configure(&format!("url = \"http://{}\"", lender.clickhouse));
         app
+    }
+
+    /// Only asks the ClickHouse at an address, with the credentials of a data directory.
+    pub(crate) fn onlooker(data: &Path, clickhouse: SocketAddr) -> Self {
+        Self::with(tempfile::tempdir().unwrap(), "", data.to_owned(), clickhouse)
     }
 
     /// The same once more, at other addresses: another instance of a role.
@@ -229,6 +234,5 @@ pub(crate) async fn wait_for<T>(what: &str, mut answer: impl AsyncFnMut() -> Opt
 
 /// Addresses that were free a moment ago.
 fn free_addresses<const N: usize>() -> [SocketAddr; N] {
-    let listeners: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap())
+    std::array::from_fn(|_| SocketAddr::from(([127, 0, 0, 1], crate::kafka::free_port())))
 }

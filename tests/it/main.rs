@@ -11,6 +11,7 @@ mod receiver;
 mod attacks;
 mod crashes;
 mod explain;
+mod faults;
 mod moves;
 mod refusals;
 mod roles;

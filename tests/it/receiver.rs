@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use aws_lc_rs::hmac;
 use axum::Router;
@@ -19,6 +20,7 @@ pub(crate) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 /// One delivery that was well signed.
 #[derive(Clone, Debug)]
 pub(crate) struct Delivery {
+    pub(crate) at: Instant,
     pub(crate) id: String,
     pub(crate) body: Value,
 }
@@ -76,6 +78,6 @@ async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, body: Byt
         return StatusCode::UNAUTHORIZED;
     }
     let body = serde_json::from_slice(&body).unwrap();
-    receiver.deliveries.lock().unwrap().push(Delivery { id, body });
+    receiver.deliveries.lock().unwrap().push(Delivery { at: Instant::now(), id, body });
     StatusCode::NO_CONTENT
 }

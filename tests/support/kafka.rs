@@ -34,6 +34,14 @@ wait "$broker"
 [ "$word" = keep ] || rm -rf "$dir"
 "#;
 
+/// Another way to a broker than its own address: it listens at `listen`, and tells those who come that way that it is at
+/// `told`, where a proxy stands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Way {
+    pub(crate) listen: u16,
+    pub(crate) told: u16,
+}
+
 /// A broker of its own: for tests that kill, stop or restart it. The others use [`Broker::shared`].
 pub(crate) struct Broker {
     dir: PathBuf,
@@ -45,6 +53,8 @@ pub(crate) struct Broker {
 struct Running {
     keeper: Child,
     pid: u32,
+    /// How often the broker had said that it serves before this process began.
+    starts_before: usize,
 }
 
 impl Broker {
@@ -56,25 +66,46 @@ impl Broker {
 
     /// Starts a broker on free ports with an empty folder and waits until it serves.
     pub(crate) fn start() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let mut brokers = Self::start_cluster(&[Vec::new()], &std::env::temp_dir());
+        brokers.pop().expect("one was asked for")
+    }
+
+    /// Starts brokers that form one cluster, one for each list of further ways to it, in folders below `parent`.
+    pub(crate) fn start_cluster(ways: &[Vec<Way>], parent: &Path) -> Vec<Self> {
         // Before anything is left behind.
         require_jars();
         // A free port may be taken by somebody else before the broker binds it.
         for _ in 0..3 {
+            let mut brokers = Self::prepare(ways, parent);
+            for broker in &mut brokers {
+                broker.spawn();
+            }
+            if brokers.iter().all(Self::serves) {
+                return brokers;
+            }
+            let taken = brokers.iter().any(|broker| broker.log().contains("BindException"));
+            let logs: Vec<String> = brokers.iter().map(Self::log).collect();
+            assert!(taken, "a broker does not start:\n{}", logs.join("\n"));
+        }
+        panic!("three times in turn a port was taken");
+    }
+
+    /// Writes the configurations of a cluster.
+    fn prepare(ways: &[Vec<Way>], parent: &Path) -> Vec<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let controllers: Vec<u16> = ways.iter().map(|_| free_port()).collect();
+        let broker = |(node, ways): (usize, &Vec<Way>)| {
             let number = COUNT.fetch_add(1, Ordering::Relaxed);
-            let dir = std::env::temp_dir().join(format!("jwtrail-kafka-{}-{number}", std::process::id()));
+            let dir = parent.join(format!("jwtrail-kafka-{}-{number}", std::process::id()));
             std::fs::create_dir_all(&dir).expect("a folder for the broker");
-            let [port, controller_port] = free_ports();
-            std::fs::write(dir.join("server.properties"), properties(&dir, port, controller_port))
+            let port = free_port();
+            let text = properties(&dir, node, port, ways, &controllers);
+            std::fs::write(dir.join("server.properties"), text)
                 .expect("the broker's configuration is written");
             format_storage(&dir);
-            let mut broker = Self { dir, port, running: None };
-            if broker.run() {
-                return broker;
-            }
-            assert!(broker.log().contains("BindException"), "the broker does not start:\n{}", broker.log());
-        }
-        panic!("three brokers in turn found their port taken");
+            Self { dir, port, running: None }
+        };
+        ways.iter().enumerate().map(broker).collect()
     }
 
     /// `HOST:PORT`, for `bootstrap.servers`.
@@ -98,7 +129,13 @@ impl Broker {
     /// Starts it again where [`Broker::kill`] left it: same ports, same folder.
     pub(crate) fn restart(&mut self) {
         assert!(self.running.is_none(), "the broker still runs");
-        assert!(self.run(), "the broker does not start again:\n{}", self.log());
+        self.spawn();
+        assert!(self.serves(), "the broker does not start again:\n{}", self.log());
+    }
+
+    /// Leaves the folder of a killed broker behind.
+    pub(crate) fn keep(mut self) {
+        self.dir = PathBuf::new();
     }
 
     /// SIGSTOP: it holds its connections and answers nothing.
@@ -116,8 +153,7 @@ impl Broker {
         std::fs::read_to_string(self.dir.join("broker.log")).unwrap_or_default()
     }
 
-    /// False if it ended by itself.
-    fn run(&mut self) -> bool {
+    fn spawn(&mut self) {
         let starts_before = self.started();
         let mut keeper = Command::new("sh")
             .args(["-c", KEEPER, "sh"])
@@ -139,9 +175,14 @@ impl Broker {
             .read_line(&mut line)
             .expect("the keeper says the broker's pid");
         let pid = line.trim().parse().unwrap_or_else(|_| panic!("not a pid: {line:?}"));
-        self.running = Some(Running { keeper, pid });
-        wait_until("the broker serves or ends", || self.started() > starts_before || !alive(pid));
-        alive(pid)
+        self.running = Some(Running { keeper, pid, starts_before });
+    }
+
+    /// Waits for it; false if it ended by itself.
+    fn serves(&self) -> bool {
+        let Some(Running { pid, starts_before, .. }) = &self.running else { return false };
+        wait_until("the broker serves or ends", || self.started() > *starts_before || !alive(*pid));
+        alive(*pid)
     }
 
     fn started(&self) -> usize {
@@ -200,39 +241,62 @@ fn format_storage(dir: &Path) {
     let output = Command::new(java)
         .args(rest)
         .args(["-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format"])
-        .args(["-t", CLUSTER_ID, "--standalone", "-c"])
+        .args(["-t", CLUSTER_ID, "-c"])
         .arg(dir.join("server.properties"))
         .output()
         .expect("java runs: JDK 17 or later is needed");
     assert!(output.status.success(), "format: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn free_ports() -> [u16; 2] {
-    // Both are held until both are known, so that they differ.
-    [(), ()]
-        .map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"))
-        .map(|listener| listener.local_addr().expect("a bound port").port())
+/// A port below those that outgoing connections get: who is killed and comes back finds it free.
+pub(crate) fn free_port() -> u16 {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(131);
+    let next = || {
+        let number = first.wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed));
+        u16::try_from(10_000 + number % 20_000).expect("below 30,000")
+    };
+    std::iter::repeat_with(next)
+        .take(20_000)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a free port")
 }
 
-fn properties(dir: &Path, port: u16, controller_port: u16) -> String {
-    let dir = dir.display();
+/// `node` counts from 0; `controllers` are the ports of all nodes' controllers.
+fn properties(dir: &Path, node: usize, port: u16, ways: &[Way], controllers: &[u16]) -> String {
+    let (dir, node_id, controller_port) = (dir.display(), node + 1, controllers[node]);
+    let mut listeners = format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}");
+    let mut told = format!("PLAINTEXT://127.0.0.1:{port}");
+    let mut protocols = "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned();
+    for (number, way) in ways.iter().enumerate() {
+        listeners += &format!(",WAY{number}://127.0.0.1:{}", way.listen);
+        told += &format!(",WAY{number}://127.0.0.1:{}", way.told);
+        protocols += &format!(",WAY{number}:PLAINTEXT");
+    }
+    let voters: Vec<String> =
+        (1..).zip(controllers).map(|(id, port)| format!("{id}@127.0.0.1:{port}")).collect();
+    let voters = voters.join(",");
+    let replicas = controllers.len().min(3);
+    let in_sync = controllers.len().min(2);
     format!(
-        "node.id=1
+        "node.id={node_id}
 process.roles=broker,controller
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+listeners={listeners}
+advertised.listeners={told}
+listener.security.protocol.map={protocols}
 controller.listener.names=CONTROLLER
-controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}
+controller.quorum.voters={voters}
 log.dirs={dir}/data
 auto.create.topics.enable=false
 group.initial.rebalance.delay.ms=0
 log.cleaner.backoff.ms=200
 offsets.topic.num.partitions=4
-offsets.topic.replication.factor=1
+offsets.topic.replication.factor={replicas}
 transaction.state.log.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
+transaction.state.log.replication.factor={replicas}
+transaction.state.log.min.isr={in_sync}
+share.coordinator.state.topic.replication.factor={replicas}
+share.coordinator.state.topic.min.isr={in_sync}
 "
     )
 }
