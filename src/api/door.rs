@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::body::{self, BodyError};
 use super::credential::{Caller, Credentials};
+use super::heartbeats::Heartbeats;
 use super::problem::Problem;
 use crate::clock::Clock;
 use crate::explain::Explainer;
@@ -31,6 +32,7 @@ pub(crate) struct Door {
     /// Signs what the door writes.
     pub(crate) key: hmac::Key,
     pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) heartbeats: Heartbeats,
     /// Answers `?explain=true`.
     pub(crate) explainer: Explainer,
     pub(crate) clock: Clock,
@@ -128,9 +130,16 @@ impl Door {
         let credential = caller.credential();
         let (mut admitted, mut answer) = (Vec::with_capacity(events.len()), Answer::default());
         for (index, event) in events.iter().enumerate() {
-            let arrival = Arrival { now: self.clock.now(), fresh_id: self.clock.new_id() };
+            let arrival = Arrival {
+                now: self.clock.now(),
+                fresh_id: self.clock.new_id(),
+                door_epoch: Some(self.heartbeats.epoch()),
+            };
             match admit(event.as_bytes(), &credential, arrival) {
-                Ok(one) => admitted.push(answer.admit(one, &self.key)),
+                Ok(one) => {
+                    let (event, record) = answer.admit(one);
+                    admitted.push((event, self.sign(record)));
+                }
                 Err(refused) => {
                     self.metrics
                         .door_events_refused
@@ -141,16 +150,30 @@ impl Door {
                 }
             }
         }
+        if let Caller::Gateway(key) = &caller
+            && !answer.refused.is_empty()
+            && !asked.explain
+        {
+            self.heartbeats.refused(&key.gateway, answer.refused.len() as u64);
+        }
         if admitted.is_empty() {
             return Ok((StatusCode::UNPROCESSABLE_ENTITY, Json(answer)).into_response());
         }
         if asked.explain {
             return self.explain(admitted, answer).await;
         }
-        let records = admitted.into_iter().map(|(_, record)| record).collect();
+        let (events, records): (Vec<_>, Vec<_>) = admitted.into_iter().unzip();
         self.log.append(Topic::Events, records).await.map_err(|error| self.log_failed(&error))?;
+        self.heartbeats.accepted(events.iter());
         self.metrics.door_events_accepted.inc_by(answer.accepted as u64);
         Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
+    }
+
+    /// Signs a record, so that the walk can tell it from what anyone wrote.
+    pub(super) fn sign(&self, mut record: NewRecord) -> NewRecord {
+        let signature = sign_record(DOOR_KEY_ID, &self.key, &record.value);
+        record.headers.push((SIGNATURE_HEADER.to_owned(), signature.into_bytes()));
+        record
     }
 
     fn not_events(&self, error: &BodyError) -> Problem {
@@ -171,9 +194,9 @@ impl Door {
 }
 
 impl Answer {
-    /// Notes what was filled in, and signs the record.
-    fn admit(&mut self, admitted: Admitted, key: &hmac::Key) -> (Event<'static>, NewRecord) {
-        let Admitted { event, mut record, filled, leaks } = admitted;
+    /// Notes what was filled in.
+    fn admit(&mut self, admitted: Admitted) -> (Event<'static>, NewRecord) {
+        let Admitted { event, record, filled, leaks } = admitted;
         for Leak { field, .. } in leaks {
             if !self.masked.contains(&field) {
                 self.masked.push(field);
@@ -189,8 +212,6 @@ impl Answer {
                 self.filled.push(field);
             }
         }
-        let signature = sign_record(DOOR_KEY_ID, key, &record.value);
-        record.headers.push((SIGNATURE_HEADER.to_owned(), signature.into_bytes()));
         (event, record)
     }
 }

@@ -5,6 +5,7 @@ mod body;
 mod credential;
 mod door;
 mod dry_run;
+mod heartbeats;
 mod problem;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use axum::routing::post;
 
 pub(crate) use credential::Credentials;
 pub(crate) use door::Door;
+pub(crate) use heartbeats::{Heartbeats, beat};
 
 /// The door's routes.
 pub(crate) fn routes(door: Arc<Door>) -> Router {

@@ -9,7 +9,7 @@ use anyhow::{Context as _, anyhow};
 use arc_swap::ArcSwap;
 use axum::Router;
 
-use crate::api::{self, Credentials, Door};
+use crate::api::{self, Credentials, Door, Heartbeats};
 use crate::clickhouse::Client;
 use crate::clock::{Clock, Random};
 use crate::config::{Config, Fsync, Secret};
@@ -141,12 +141,16 @@ impl Node {
             credentials: Credentials::new(ingest_key, &self.config.gateways),
             key: keys::door(ingest_key),
             log,
+            heartbeats: Heartbeats::new(self.clock.new_id()),
             explainer: explainer(&self.config, ingest_key, client, snapshots),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
         };
-        let routes = api::routes(Arc::new(door)).merge(self.routes());
-        self.listen(self.config.api, routes).await
+        let door = Arc::new(door);
+        self.listen(self.config.api, api::routes(Arc::clone(&door)).merge(self.routes())).await?;
+        let beat = api::beat(door, self.config.heartbeat_every, self.lifecycle.clone());
+        self.lifecycle.spawn("heartbeats", beat);
+        Ok(())
     }
 
     /// Starts what carries alerts to their destinations.
@@ -239,9 +243,11 @@ impl Fixed {
     /// With what lies on the disk of the key sets that are fetched, and what fetches them.
     fn read(config: &Config, ingest_key: &Secret) -> anyhow::Result<(Self, Keeper)> {
         let keeper = keeper(config, ingest_key)?;
+        let rules = detect::Rulebook::new(&config.clients, &config.egress, &config.issuers)
+            .with_heartbeats(config.heartbeat_every);
         let fixed = Self {
             trust: keeper.published(),
-            rules: Arc::new(detect::Rulebook::new(&config.clients, &config.egress, &config.issuers)),
+            rules: Arc::new(rules),
             policy: Arc::new(alert::Policy::new(&config.suppressions)),
         };
         Ok((fixed, keeper))

@@ -27,6 +27,10 @@ pub(super) fn config(mut root: Section<'_>, missing: MissingCredentials) -> Opti
     let log_format = root.or("log_format", LogFormat::Auto);
     let grace = root.or("grace", Span(Duration::from_secs(30))).0;
     let max_event_age = root.or("max_event_age", Span(Duration::from_secs(40 * DAY_S))).0;
+    let heartbeat_every = root.or("heartbeat_every", Span(Duration::from_secs(30))).0;
+    if heartbeat_every < Duration::from_secs(1) {
+        root.report("heartbeat_every", "is at least \"1s\"");
+    }
 
     let credentials = match Credentials::load(&data_dir, missing) {
         Ok(credentials) => credentials,
@@ -79,6 +83,7 @@ pub(super) fn config(mut root: Section<'_>, missing: MissingCredentials) -> Opti
         destinations,
         geo,
         max_event_age,
+        heartbeat_every,
         kafka,
         clickhouse: clickhouse?,
         journal,

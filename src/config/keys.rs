@@ -29,6 +29,11 @@ pub(crate) const KEYS: &[KeyInfo] = &[
     key("grace", Some("\"30s\""), "How long a shutdown may drain before it aborts"),
     key("max_event_age", Some("\"40d\""), "An event that claims to be older is clamped to when it arrived"),
     key(
+        "heartbeat_every",
+        Some("\"30s\""),
+        "How often each source says that it is there; after three that are missing `gateway_silent` speaks",
+    ),
+    key(
         "door.ingest_key",
         None,
         "Secret. May name any gateway and tenant; else `ingest_key` of the credentials",

@@ -366,6 +366,7 @@ fn everything_is_shown_with_where_it_came_from_and_secrets_redacted() {
         log_format = "json"  # jwtrail.toml, line 7
         grace = "90s"  # jwtrail.toml, line 8
         max_event_age = "12h"  # jwtrail.toml, line 9
+        heartbeat_every = "30s"  # default
 
         [door]
         ingest_key = "[redacted]"  # jwtrail.toml, line 12

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::reader::{Fault, Reader};
-use super::record::to_record;
+pub(crate) use super::record::to_record;
 use super::{MAX_RECORD_BYTES, Reading, RejectReason, envelope, leaks, read};
 use crate::log::NewRecord;
 use crate::model::{Event, Leak, TenantId, UnixMs, Zone};
@@ -32,6 +32,8 @@ pub(crate) struct Arrival {
     pub(crate) now: UnixMs,
     /// The event's id, if it brings none: never used twice.
     pub(crate) fresh_id: Uuid,
+    /// The door's own epoch, for an event whose source names none: the door counts what it takes.
+    pub(crate) door_epoch: Option<Uuid>,
 }
 
 /// An event that may enter the log.

@@ -31,7 +31,7 @@ pub(super) fn fill(
         filled.push("/time");
     }
     kind_and_verdict(event, &mut filled);
-    let gateway = source(event, credential, &mut filled)?;
+    let gateway = source(event, credential, arrival.door_epoch, &mut filled)?;
     tenant(event, credential, &mut filled)?;
     id(event, &gateway, arrival.fresh_id, &mut filled)?;
     Ok(filled)
@@ -80,8 +80,12 @@ fn kind_and_verdict(event: &mut Members, filled: &mut Vec<&'static str>) {
 fn source(
     event: &mut Members,
     credential: &Credential,
+    door_epoch: Option<Uuid>,
     filled: &mut Vec<&'static str>,
 ) -> Result<String, Refused> {
+    // A heartbeat counts within its own epoch, or within none.
+    let door_epoch =
+        door_epoch.filter(|_| event.get("kind").is_none_or(|kind| kind != Kind::Heartbeat.as_str()));
     let source = event.entry("source").or_insert_with(|| json!({}));
     let Some(source) = source.as_object_mut() else { return Err(Refused::rejected(BadType, "/source")) };
     let (gateway, zone) = match credential {
@@ -97,6 +101,10 @@ fn source(
         } else if fixed && source[name] != value {
             return Err(Refused::conflict(pointer));
         }
+    }
+    if let Some(epoch) = door_epoch {
+        // Nothing that a gateway's author has left out: it is not told.
+        absent(source, "epoch", || Value::from(epoch.to_string()));
     }
     Ok(source["gateway"].as_str().unwrap_or(gateway).to_owned())
 }

@@ -10,7 +10,7 @@ use crate::model::Zone;
 const FRESH: Uuid = Uuid::from_u128(0x019a_af5e_2f7b_7c3a_9d1e_3b6f_0c9a_1e42);
 
 pub(super) fn arrival() -> Arrival {
-    Arrival { now: received(), fresh_id: FRESH }
+    Arrival { now: received(), fresh_id: FRESH, door_epoch: None }
 }
 
 fn gateway(tenants: &[&str]) -> Credential {
