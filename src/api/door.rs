@@ -19,7 +19,7 @@ use super::credential::{Caller, Credentials};
 use super::heartbeats::Heartbeats;
 use super::problem::Problem;
 use crate::clock::Clock;
-use crate::explain::Explainer;
+use crate::explain::{Explainer, Past};
 use crate::log::{EventLog, LogError, NewRecord, Topic};
 use crate::model::{Event, Leak};
 use crate::pipeline::decode::lenient::{Admitted, Arrival, Credential, RefusalCode, admit};
@@ -160,7 +160,9 @@ impl Door {
             return Ok((StatusCode::UNPROCESSABLE_ENTITY, Json(answer)).into_response());
         }
         if asked.explain {
-            return self.explain(admitted, answer).await;
+            // A gateway writes what happens at it; where its tenants' subjects were before is not its to read.
+            let past = if matches!(caller, Caller::Ingest) { Past::Known } else { Past::LeftOut };
+            return self.explain(admitted, answer, past).await;
         }
         let (events, records): (Vec<_>, Vec<_>) = admitted.into_iter().unzip();
         self.log.append(Topic::Events, records).await.map_err(|error| self.log_failed(&error))?;

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::door::{Answer, Door, RefusedEvent};
 use super::problem::Problem;
-use crate::explain::{ExplainError, Explained, Posted};
+use crate::explain::{ExplainError, Explained, Past, Posted};
 use crate::log::NewRecord;
 use crate::model::Event;
 
@@ -35,6 +35,7 @@ impl Door {
         &self,
         admitted: Vec<(Event<'static>, NewRecord)>,
         answer: Answer,
+        past: Past,
     ) -> Result<Response, Problem> {
         if admitted.len() > MAX_EXPLAINED {
             let detail = format!("more than {MAX_EXPLAINED} events to explain; send fewer at once");
@@ -46,10 +47,16 @@ impl Door {
             sub: event.token.and_then(|token| token.sub).unwrap_or_default().into_owned(),
             record,
         });
-        let explained = self.explainer.posted(posted.collect(), self.clock.now()).await;
+        let explained = self.explainer.posted(posted.collect(), past, self.clock.now()).await;
         let explained = explained.map_err(|error| self.not_explained(&error))?;
         let Answer { filled, refused, .. } = answer;
-        let note = "a dry run: nothing was kept, nobody was told";
+        let note = match past {
+            Past::Known => "a dry run: nothing was kept, nobody was told",
+            Past::LeftOut => {
+                "a dry run: nothing was kept, nobody was told; the events are judged by each other alone, because what \
+                 the subject did before is shown to the ingest key only"
+            }
+        };
         Ok((StatusCode::OK, Json(DryRun { note, explained, filled, refused })).into_response())
     }
 

@@ -89,6 +89,13 @@ pub(crate) struct Posted {
     pub(crate) record: NewRecord,
 }
 
+/// Whether posted events are judged on top of what their subjects left, whose places and devices the answer then names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Past {
+    Known,
+    LeftOut,
+}
+
 /// What an id names.
 #[derive(Debug, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -131,10 +138,11 @@ impl Explainer {
     }
 
     /// What would become of events that arrived `now`, in their order: each is judged after those before it of the
-    /// same subject, on top of what the subject left in ClickHouse.
+    /// same subject, on top of what the subject left in ClickHouse, if that is to be known.
     pub(crate) async fn posted(
         &self,
         events: Vec<Posted>,
+        past: Past,
         now: UnixMs,
     ) -> Result<Vec<Explained>, ExplainError> {
         let _turn = self.turns.acquire().await;
@@ -145,7 +153,12 @@ impl Explainer {
         }
         let mut explained = Vec::new();
         for ((tenant, sub), events) in subjects {
-            let history = self.history(&tenant, &sub, Moment { received_at: now, offset: u64::MAX }).await?;
+            let history = match past {
+                Past::Known => {
+                    self.history(&tenant, &sub, Moment { received_at: now, offset: u64::MAX }).await?
+                }
+                Past::LeftOut => History::default(),
+            };
             let next = history.rows.iter().map(|row| row.offset + 1).max().unwrap_or(0);
             let (indices, entries): (Vec<_>, Vec<_>) = (next..)
                 .zip(events)

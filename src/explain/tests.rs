@@ -188,10 +188,16 @@ async fn what_was_attested_is_attested_again() {
 
     // One that is not signed is not believed.
     let record = NewRecord { value: event("accepted", "alice"), ..NewRecord::default() };
-    let posted = Posted { id, tenant: "acme".to_owned(), sub: "alice".to_owned(), record };
-    let explained = explainer.posted(vec![posted], received(2)).await.unwrap().remove(0);
+    let posted = || Posted { id, tenant: "acme".to_owned(), sub: "alice".to_owned(), record: record.clone() };
+    let explained = explainer.posted(vec![posted()], Past::Known, received(2)).await.unwrap().remove(0);
     let json = serde_json::to_value(&explained).unwrap();
     assert_eq!((&json["verdict"], &json["state"]["rows"]), (&json!("unattested"), &json!(2)), "{json:#}");
     assert_eq!(explained.rules[0].why, "not eligible: the record lacks the signature its tenant requires");
     assert!(explainer.find(Uuid::nil()).await.unwrap().is_none());
+
+    // Who may not know the past is told nothing of it.
+    let posted = vec![posted(), posted()];
+    let explained = explainer.posted(posted, Past::LeftOut, received(2)).await.unwrap().remove(1);
+    let json = serde_json::to_value(&explained).unwrap();
+    assert_eq!((&json["state"]["rows"], &json["state"]["posted_before"]), (&json!(0), &json!(1)), "{json:#}");
 }

@@ -100,7 +100,36 @@ pub(crate) fn why(case: &Case) -> String {
     format!("{}, confidence {}: {reason}", case.severity, case.confidence)
 }
 
-/// Names come from tokens: no control character may reach the terminal.
+/// Names come from tokens: nothing that steers the terminal may reach it, nor what shows a text in another order than it
+/// is read, or not at all.
 pub(crate) fn clean(text: &str) -> String {
-    text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
+    text.chars().map(|character| if steers(character) { '\u{fffd}' } else { character }).collect()
+}
+
+/// Controls, separators of lines, bidirectional controls (UAX 9), and what has no width and joins nothing.
+fn steers(character: char) -> bool {
+    character.is_control()
+        || matches!(character,
+            '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clean;
+
+    #[test]
+    fn what_steers_a_terminal_or_hides_is_shown_as_such() {
+        let check = |text: &str, expected: &str| assert_eq!(clean(text), expected, "{text:?}");
+        check("alice\u{1b}[2J\n\u{9b}\u{7f}", "alice\u{fffd}[2J\u{fffd}\u{fffd}\u{fffd}");
+        check(
+            "\u{202e}ecila\u{202c} \u{2066}a\u{2069}\u{200f}\u{61c}",
+            "\u{fffd}ecila\u{fffd} \u{fffd}a\u{fffd}\u{fffd}\u{fffd}",
+        );
+        check("a\u{2028}b\u{feff}c\u{200b}d\u{e0041}", "a\u{fffd}b\u{fffd}c\u{fffd}d\u{fffd}");
+        // Names of people: joiners, marks and scripts from right to left stay.
+        for name in ["Zoë", "नी\u{200d}", "می\u{200c}خواهم", "שרה", "日本"] {
+            check(name, name);
+        }
+    }
 }

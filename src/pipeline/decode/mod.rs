@@ -276,6 +276,9 @@ fn owner(event: &Event<'_>, field: &str) -> LeakOwner {
 /// An unknown member of an inner object that was written again stands at the top under its path (`token/raw`): its
 /// pointer is the one that it had at first.
 fn own_path(field: String) -> String {
+    if field == schema::GIVEN_ID_POINTER {
+        return schema::GIVEN_ID.to_owned();
+    }
     let name = field.split('/').nth(1).unwrap_or_default();
     match name.split_once("~1") {
         Some((object, _)) if schema::OBJECTS.contains(&object) => {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::RejectReason::{BadValue, DuplicateMember, TooLong, UnknownKind, UnknownVersion};
 use super::reader::{Fault, MAX_STRING_BYTES, Read, Reader, insert_once};
-use super::time;
+use super::{mask, time};
 use crate::model::{
     Actor, ClaimedToken, Confirmation, GatewayVerdict, Grant, Heartbeat, Kind, LedgerMark, Login,
     PLATFORM_TENANT, Request, SubjectKind, Text, UnixMs, Zone, is_name,
@@ -17,6 +17,10 @@ use crate::token::is_ref;
 pub(super) const VERSION: u8 = 1;
 /// The members that are objects.
 pub(super) const OBJECTS: [&str; 6] = ["source", "token", "request", "login", "heartbeat", "ledger_mark"];
+/// The unknown member that tells of what the door was given as `id`, if that held a token. Like the members of inner
+/// objects it is called by its path, and `id` itself is taken.
+pub(super) const GIVEN_ID: &str = "/id";
+pub(super) const GIVEN_ID_POINTER: &str = "/~1id";
 const MAX_USER_AGENT_BYTES: usize = 512;
 /// The members of `request` that a client writes, and the bytes of each that are kept. If length could keep an event
 /// out, every thief would be long-winded.
@@ -134,8 +138,7 @@ fn token<'r>(
         "origin_ref" => once(&mut token.origin_ref, reference(reader)?),
         "txn" => once(&mut token.txn, claim(reader)?),
         "cnf" => once(&mut token.cnf, confirmation(reader, extra)?),
-        // Never published in the clear: it is read, so that it is well formed, and goes no further.
-        "jti" => once(&mut jti, claim(reader)?),
+        "jti" => once(&mut jti, never_published(reader, extra)?),
         _ => nested_unknown(reader, name, extra),
     })?;
     token.aud = aud.unwrap_or_default();
@@ -261,6 +264,18 @@ fn nested_unknown<'r>(reader: &mut Reader<'r>, name: Text<'r>, extra: &mut Map<S
     let path = reader.pointer().split_off(1);
     let value = reader.value()?;
     insert_once(extra, path, value)
+}
+
+/// What is never published in the clear: it is read, so that it is well formed, and goes no further. Of a token in it the
+/// marker stays, where an unknown member would be.
+fn never_published(reader: &mut Reader<'_>, extra: &mut Map<String, Value>) -> Read<()> {
+    let masked_before = reader.masks.len();
+    claim(reader)?;
+    let refs = reader.masks[masked_before..].iter().map(|mask| mask.token_ref.as_str());
+    match mask::markers(refs) {
+        None => Ok(()),
+        Some(markers) => insert_once(extra, reader.pointer().split_off(1), Value::String(markers)),
+    }
 }
 
 fn version(reader: &mut Reader<'_>) -> Read<u8> {

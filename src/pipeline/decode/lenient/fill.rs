@@ -4,7 +4,8 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::super::RejectReason::{BadType, MissingField, TooLong};
-use super::super::schema::VERSION;
+use super::super::mask;
+use super::super::schema::{GIVEN_ID, VERSION};
 use super::{Arrival, Credential, Refused};
 use crate::model::{GatewayVerdict, Kind, PLATFORM_TENANT, TenantId, Zone};
 
@@ -166,7 +167,13 @@ fn id(
         Some(Value::Number(id)) => derived_id(gateway, &id.to_string()),
         Some(_) => return Err(Refused::rejected(BadType, "/id")),
     };
-    event.insert("id".to_owned(), Value::from(id.to_string()));
+    let given = event.insert("id".to_owned(), Value::from(id.to_string()));
+    // Of a token that was sent as an id only its name is left, beside the id that was made of it.
+    if let Some(Value::String(given)) = given
+        && let Some(markers) = mask::markers(mask::refs(given.as_bytes()).iter().map(String::as_str))
+    {
+        event.insert(GIVEN_ID.to_owned(), Value::from(markers));
+    }
     Ok(())
 }
 

@@ -44,10 +44,15 @@ pub(super) fn dialect(event: &mut Members) -> Result<(), Refused> {
     if let Some(request) = object(event, "request") {
         request_of(request);
     }
-    match object(event, "token") {
-        Some(token) => token_of(token),
-        None => Ok(()),
+    let Some(token) = object(event, "token") else { return Ok(()) };
+    token_of(token);
+    let Some(jti) = hash_jti(token)? else { return Ok(()) };
+    // Nothing of it is kept but the name of a token that it held: under its path, as strict reading has it.
+    let refs = mask::refs(jti.as_bytes());
+    if let Some(markers) = mask::markers(refs.iter().map(String::as_str)) {
+        event.insert("token/jti".to_owned(), Value::from(markers));
     }
+    Ok(())
 }
 
 fn object<'m>(members: &'m mut Members, name: &str) -> Option<&'m mut Members> {
@@ -152,7 +157,7 @@ fn address(text: &str) -> Option<String> {
     Some(ip.to_canonical().to_string())
 }
 
-fn token_of(token: &mut Members) -> Result<(), Refused> {
+fn token_of(token: &mut Members) {
     for name in ["iat", "nbf", "exp", "auth_time", "generation"] {
         integer(token, name);
     }
@@ -164,7 +169,6 @@ fn token_of(token: &mut Members) -> Result<(), Refused> {
     if let Some(value) = token.get_mut("act") {
         lift_actors(value);
     }
-    hash_jti(token)
 }
 
 /// A string becomes a list: of its words (`scope`, RFC 6749, section 3.3), or of itself.
@@ -196,19 +200,22 @@ fn lift_actors(value: &mut Value) {
     *value = Value::Array(actors);
 }
 
-/// A clear `jti` is never published: it becomes `jti_ref`, which needs the issuer.
-fn hash_jti(token: &mut Members) -> Result<(), Refused> {
-    let Some(jti) = token.remove("jti") else { return Ok(()) };
-    let Some(jti) = jti.as_str() else { return Err(Refused::rejected(BadValue, "/token/jti")) };
+/// A clear `jti` is never published: it becomes `jti_ref`, which needs the issuer. Gives what it was.
+fn hash_jti(token: &mut Members) -> Result<Option<String>, Refused> {
+    let jti = match token.remove("jti") {
+        None => return Ok(None),
+        Some(Value::String(jti)) => jti,
+        Some(_) => return Err(Refused::rejected(BadValue, "/token/jti")),
+    };
     if jti.len() > MAX_STRING_BYTES {
         return Err(Refused::rejected(TooLong, "/token/jti"));
     }
     let Some(iss) = token.get("iss").and_then(Value::as_str) else {
         return Err(Refused::rejected(MissingField, "/token/iss"));
     };
-    let hashed = Value::from(jti_ref(iss, jti));
+    let hashed = Value::from(jti_ref(iss, &jti));
     match token.insert("jti_ref".to_owned(), hashed.clone()) {
         Some(given) if given != hashed => Err(Refused::rejected(BadValue, "/token/jti_ref")),
-        _ => Ok(()),
+        _ => Ok(Some(jti)),
     }
 }

@@ -20,6 +20,9 @@ const MARKER_START: &[u8] = b"[masked:";
 /// `[masked:`, a ref of 43 characters, `]`.
 pub(super) const MARKER_CHARS: usize = MARKER_START.len() + 43 + 1;
 
+/// Of the tokens in a text that is not kept: enough to tell of them, and no room for a flood.
+const MAX_MARKERS: usize = 8;
+
 /// What was found and is to be replaced.
 struct Found {
     range: Range<usize>,
@@ -105,6 +108,13 @@ pub(super) fn mask_rejected(bytes: &[u8], limit: usize) -> Vec<u8> {
     let mut masked = jti::mask(mask_bytes(bytes, limit));
     masked.truncate(limit);
     masked
+}
+
+/// The markers of `refs`, if there are any.
+pub(super) fn markers<'r>(refs: impl IntoIterator<Item = &'r str>) -> Option<String> {
+    let mut text = String::new();
+    refs.into_iter().take(MAX_MARKERS).for_each(|token_ref| push_marker(&mut text, token_ref));
+    Some(text).filter(|text| !text.is_empty())
 }
 
 pub(super) fn push_marker(text: &mut String, token_ref: &str) {

@@ -269,6 +269,8 @@ fn a_token_anywhere_is_masked_before_it_is_written() {
     let (token, token_ref) = jws(r#"{"alg":"ES256"}"#);
     let mut event = least();
     set(&mut event, "/token/raw", json!(token));
+    set(&mut event, "/token/jti", json!(token));
+    set(&mut event, "/id", json!(token));
     set(&mut event, "/request/headers", json!({"authorization": format!("Bearer {token}")}));
     let admitted = admitted(&event, &gateway(&["acme"])).unwrap();
     let written = String::from_utf8(admitted.record.value.clone()).unwrap();
@@ -277,8 +279,17 @@ fn a_token_anywhere_is_masked_before_it_is_written() {
     told.sort_by_key(|leak| leak.0);
     assert_eq!(
         told,
-        [("/request/headers/authorization", LeakOwner::Gateway), ("/token/raw", LeakOwner::Token)]
+        [
+            ("/id", LeakOwner::Gateway),
+            ("/request/headers/authorization", LeakOwner::Gateway),
+            ("/token/jti", LeakOwner::Token),
+            ("/token/raw", LeakOwner::Token)
+        ]
     );
+    // What became of them is what becomes of any text there.
+    let plain = |text: &str| canonical(&[("/token/jti", json!(text)), ("/id", json!(text))]).unwrap();
+    assert_ne!(plain("a")["id"], plain("b")["id"]);
+    assert_eq!(plain(&token)["id"], json!(admitted.event.id));
     // The walk reads the markers off the record and raises the same.
     with(&admitted.record, |decoded| {
         let mut walked = decoded.unwrap().leaks;

@@ -137,6 +137,21 @@ fn a_clear_jti_goes_no_further() {
     });
 }
 
+/// Also after the event was written again, as it is to be brought home.
+#[test]
+fn a_token_sent_as_jti_is_told_and_the_rest_of_it_goes_no_further() {
+    assert_eq!(leak_of(&[("/token/jti", json!("a-clear-TOKEN"))]), "/token/jti Token");
+    let (token, token_ref) = jws(ES256);
+    let record = bare(example_with("/token/jti", json!(format!("a-clear-jti {token}"))));
+    let again = with(&record, |decoded| to_record(&decoded.unwrap().event));
+    assert!(!String::from_utf8_lossy(&again.value).contains("a-clear-jti"));
+    with(&again, |decoded| {
+        let [leak] = decoded.unwrap().leaks.try_into().unwrap();
+        assert_eq!((leak.field.as_str(), leak.owner), ("/token/jti", LeakOwner::Token));
+        assert_eq!(leak.token_ref, token_ref);
+    });
+}
+
 #[test]
 fn a_dead_letter_shows_no_clear_jti() {
     let case = |value: &str, expected: &str| {
