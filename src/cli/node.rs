@@ -168,6 +168,7 @@ impl Node {
             readiness: self.readiness.clone(),
             clock: self.clock.clone(),
             pace: deliver::Pace::default(),
+            policy: Arc::new(alert::Policy::new(&self.config.suppressions)),
             timeouts: Timeouts::default(),
             retry_given_up,
         };

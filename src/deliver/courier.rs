@@ -6,12 +6,14 @@ use std::time::Duration;
 use super::file::Lines;
 use super::lane::LaneError;
 use super::lanes::Lanes;
-use super::queue::{Answer, Job, Pace};
+use super::pace::Pace;
+use super::queue::{Answer, Job};
 use super::rows::Rows;
 use super::webhook::Webhook;
 use crate::clock::Clock;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::log::{EventLog, MemberEvent, Membership, Topic};
+use crate::pipeline::alert::Policy;
 use crate::telemetry::{ByCode, Condition, Metrics};
 
 /// How a destination is told.
@@ -30,6 +32,8 @@ pub(super) struct Courier {
     pub(super) condition: Condition,
     pub(super) clock: Clock,
     pub(super) pace: Pace,
+    /// Decides about the findings that deliveries themselves raise.
+    pub(super) policy: Arc<Policy>,
     pub(super) retry_given_up: bool,
 }
 
@@ -55,6 +59,10 @@ impl Courier {
 
     pub(super) const fn pace(&self) -> Pace {
         self.pace
+    }
+
+    pub(super) fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy)
     }
 
     pub(super) const fn retries_given_up(&self) -> bool {

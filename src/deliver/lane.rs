@@ -9,11 +9,12 @@ use tokio::task::JoinSet;
 
 use super::courier::Courier;
 use super::progress::{Found, Progress};
-use super::queue::{Answer, How, Job, Left, Next, Queue, Report};
+use super::queue::{Answer, How, Job, Left, Next, Owner, Queue, Report};
 use crate::clock::Random;
-use crate::log::{Assigned, Batch, CommitError, LogError};
+use crate::log::{Assigned, Batch, CommitError, LogError, NewRecord, Topic};
 use crate::model::Offset;
-use crate::telemetry::{ByDelivery, ByDestination};
+use crate::pipeline::alert::outbox_record;
+use crate::telemetry::{ByDelivery, ByDestination, ByStep};
 
 /// Why a lane ended before it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -71,13 +72,20 @@ pub(super) async fn run(courier: Arc<Courier>, assigned: Assigned, mut stop: Sto
     walked.and(ended)
 }
 
+/// What has ended.
+enum Done {
+    Told(Offset, Report),
+    /// Rows alone.
+    Stored(bool),
+}
+
 struct Lane {
     courier: Arc<Courier>,
     lane: Arc<dyn crate::log::Lane>,
     partition: crate::model::PartitionId,
     queue: Queue,
     /// Deliveries under way. They end with the lane: nobody else would take their answers.
-    jobs: JoinSet<(Offset, Report)>,
+    jobs: JoinSet<Done>,
     batch: Batch,
     gauge: PendingGauge,
     stop: Stop,
@@ -115,8 +123,9 @@ impl Lane {
             .metrics()
             .deliveries_pending
             .get_or_create_owned(&ByDestination { destination: destination.to_owned() });
+        let owner = Owner { destination: courier.name().into(), partition, policy: courier.policy() };
         let mut lane = Self {
-            queue: Queue::new(&progress, assigned.start, courier.pace(), Instant::now()),
+            queue: Queue::new(owner, &progress, assigned.start, courier.pace(), Instant::now()),
             courier,
             lane: assigned.lane,
             partition,
@@ -127,7 +136,7 @@ impl Lane {
             ending_since: None,
         };
         if found != Found::Ours {
-            lane.commit(progress.clone()).await?;
+            lane.commit(progress.clone(), Vec::new()).await?;
         }
         lane.lane.seek(assigned.start).await?;
         while lane.queue.position() < progress.known_end() {
@@ -180,7 +189,11 @@ impl Lane {
             match self.queue.next(Instant::now(), self.courier.clock().now()) {
                 Next::Start(job) => {
                     let courier = Arc::clone(&self.courier);
-                    self.jobs.spawn(async move { (job.offset, deliver(&courier, &job).await) });
+                    self.jobs.spawn(async move { Done::Told(job.offset, deliver(&courier, &job).await) });
+                }
+                Next::Store(rows) => {
+                    let courier = Arc::clone(&self.courier);
+                    self.jobs.spawn(async move { Done::Stored(courier.rows().put(&rows).await) });
                 }
                 Next::Wait(until) if !self.queue.is_changed() => return Ok(until),
                 // Something was given up: that is written down, too.
@@ -199,8 +212,12 @@ impl Lane {
         }
     }
 
-    fn take_answer(&mut self, (offset, report): (Offset, Report)) {
-        if let Some(Answer::Away { why, .. } | Answer::Refused { why, .. }) = &report.answer {
+    fn take_answer(&mut self, done: Done) {
+        let (offset, report) = match done {
+            Done::Told(offset, report) => (offset, report),
+            Done::Stored(stored) => return self.queue.rows_stored(stored, Instant::now()),
+        };
+        if let Answer::Away { why, .. } | Answer::Refused { why, .. } = &report.answer {
             self.count("failed");
             tracing::warn!(
                 destination = self.courier.name(), log.partition = %self.partition, log.offset = %offset,
@@ -217,7 +234,13 @@ impl Lane {
         }
         self.gauge.show(self.queue.pending());
         if self.queue.is_changed() {
-            self.commit(self.queue.progress()).await?;
+            let raised =
+                self.queue.raised().iter().map(|alert| (Topic::Alerts, outbox_record(alert))).collect();
+            self.commit(self.queue.progress(), raised).await?;
+            for alert in self.queue.raised() {
+                let by = ByStep { step: alert.step.as_str() };
+                self.courier.metrics().alerts_published.get_or_create(&by).inc();
+            }
             self.queue.set_committed();
         }
         Ok(())
@@ -233,7 +256,9 @@ impl Lane {
                 self.courier.metrics().delivery_seconds.get_or_create(&by).observe(seconds);
                 tracing::debug!(destination, webhook.id = id, "delivered");
             }
-            How::AlreadyTold => tracing::debug!(destination, webhook.id = id, "already told"),
+            How::AlreadyTold | How::Grouped | How::AboutItself => {
+                tracing::debug!(destination, webhook.id = id, how = how.as_str(), "not told")
+            }
             How::GivenUp => tracing::error!(
                 destination, webhook.id = id, log.partition = %partition, log.offset = %offset,
                 "given up after three days; `jwtrail deliver --retry` tries it again"
@@ -253,11 +278,13 @@ impl Lane {
     /// Commits, however long that takes: nothing further may be told while what was told is not written down. Only a
     /// stopped lane ends without it, when its time is over. It tries as often as it can before: in the very moment of a
     /// hand-over the log refuses the commits of one that is still the owner.
-    async fn commit(&mut self, progress: Progress) -> Result<(), LaneError> {
+    async fn commit(&mut self, progress: Progress, raised: Vec<(Topic, NewRecord)>) -> Result<(), LaneError> {
         let (resume_at, metadata) = progress.write();
         let mut pause = LOG_PAUSE;
         loop {
-            let Err(error) = self.lane.commit(resume_at, &metadata, Vec::new()).await else { return Ok(()) };
+            let Err(error) = self.lane.commit(resume_at, &metadata, raised.clone()).await else {
+                return Ok(());
+            };
             let passes = matches!(error, CommitError::Retry(_));
             let error = LaneError::Commit(error);
             self.courier.count_failure(&error);
@@ -289,11 +316,10 @@ impl Lane {
     }
 }
 
-/// Stores the row, then tells.
+/// Stores the rows, then tells.
 async fn deliver(courier: &Courier, job: &Job) -> Report {
-    let stored = !job.store || courier.rows().put(&job.body).await;
-    let answer = if job.tell { Some(courier.tell(job).await) } else { None };
-    Report { stored, answer }
+    let stored = courier.rows().put(&job.rows).await;
+    Report { stored, answer: courier.tell(job).await }
 }
 
 /// Resolves once the lane is to stop. If nobody is left to say so, the courier has ended, and that is the same.

@@ -7,9 +7,11 @@
 //! the log takes no commit of it; or an answer came later than the seven seconds that a hand-over waits. It comes under
 //! the same `webhook-id`.
 
+mod pace;
 mod progress;
 mod queue;
 mod runs;
+mod storms;
 
 mod file;
 mod rows;
@@ -26,7 +28,7 @@ use std::sync::Arc;
 
 use self::courier::{Courier, Teller};
 use self::file::Lines;
-pub(crate) use self::queue::Pace;
+pub(crate) use self::pace::Pace;
 pub(crate) use self::rows::FindingRows;
 use self::rows::Rows;
 use self::webhook::Webhook;
@@ -35,6 +37,7 @@ use crate::config::{Destination, DestinationKind};
 use crate::lifecycle::Lifecycle;
 use crate::log::EventLog;
 use crate::outbound::Timeouts;
+use crate::pipeline::alert::Policy;
 use crate::telemetry::{Metrics, Readiness};
 
 /// What deliveries work with.
@@ -47,6 +50,8 @@ pub(crate) struct Deliver {
     pub(crate) readiness: Readiness,
     pub(crate) clock: Clock,
     pub(crate) pace: Pace,
+    /// Decides about the findings that deliveries themselves raise.
+    pub(crate) policy: Arc<Policy>,
     pub(crate) timeouts: Timeouts,
     /// `--retry`: begins with what was given up.
     pub(crate) retry_given_up: bool,
@@ -66,8 +71,18 @@ pub(crate) enum DeliverError {
 /// # Errors
 /// If a destination cannot be used at all; then none is started.
 pub(crate) fn run(deliver: Deliver, lifecycle: &Lifecycle) -> Result<(), DeliverError> {
-    let Deliver { log, destinations, rows, metrics, readiness, clock, pace, timeouts, retry_given_up } =
-        deliver;
+    let Deliver {
+        log,
+        destinations,
+        rows,
+        metrics,
+        readiness,
+        clock,
+        pace,
+        policy,
+        timeouts,
+        retry_given_up,
+    } = deliver;
     let rows = Arc::new(Rows::new(rows, metrics.clone()));
     let courier = |Destination { name, kind }: Destination| {
         let mut pace = pace;
@@ -90,6 +105,7 @@ pub(crate) fn run(deliver: Deliver, lifecycle: &Lifecycle) -> Result<(), Deliver
             metrics: metrics.clone(),
             clock: clock.clone(),
             pace,
+            policy: Arc::clone(&policy),
             retry_given_up,
         }))
     };

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::runs::Runs;
 use crate::log::Commit;
-use crate::model::{LogId, Offset, ResumeAt};
+use crate::model::{LogId, Offset, ResumeAt, UnixMs};
 
 /// What a commit says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub(super) struct Progress {
     pub(super) told: Runs,
     /// What was given up: done, and kept for `deliver --retry`.
     pub(super) given_up: Runs,
+    /// When the log took the first alert that was given up, if nothing was taken since.
+    pub(super) given_up_since: Option<UnixMs>,
 }
 
 /// The metadata of a commit.
@@ -32,6 +34,8 @@ struct Metadata {
     told: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     given_up: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    given_up_since: Option<UnixMs>,
 }
 
 /// Of the 4,000 bytes of a commit's metadata: so much for `done` (then nothing more is begun that could add to it), so
@@ -64,6 +68,7 @@ impl Progress {
             done: Runs::default(),
             told: Runs::default(),
             given_up: Runs::default(),
+            given_up_since: None,
         };
         let Some(Commit { resume_at, metadata }) = commit else {
             return (begin(start), Found::Nothing);
@@ -96,6 +101,7 @@ impl Progress {
             done: Runs::decode(&metadata.done)?,
             told: Runs::decode(&metadata.told)?,
             given_up: Runs::decode(&metadata.given_up)?,
+            given_up_since: metadata.given_up_since,
         })
     }
 
@@ -108,8 +114,9 @@ impl Progress {
             done: fitting(&mut self.done, DONE_BYTES + MARGIN, Runs::forget_highest),
             told: fitting(&mut self.told, OTHER_BYTES, Runs::forget_lowest),
             given_up: fitting(&mut self.given_up, OTHER_BYTES, Runs::forget_lowest),
+            given_up_since: self.given_up_since,
         };
-        // Four strings and a number: writing them as JSON cannot fail.
+        // Strings and a number: writing them as JSON cannot fail.
         (ResumeAt::at(self.resume_at), serde_json::to_string(&metadata).unwrap_or_default())
     }
 
@@ -165,6 +172,7 @@ mod tests {
             done: runs(&[(12, 14), (20, 21)]),
             told: runs(&[(15, 16)]),
             given_up: runs(&[(4, 6), (12, 13)]),
+            given_up_since: Some(UnixMs::new(1_795_428_000_000)),
         }
     }
 

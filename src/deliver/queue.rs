@@ -2,63 +2,41 @@
 //! no clock of its own; the lane asks and reports.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::pace::Pace;
 use super::progress::{DONE_BYTES, Progress};
 use super::runs::Runs;
-use crate::log::Record;
-use crate::model::{Alert, FindingId, LogId, Offset, Severity, UnixMs};
-
-/// How patient deliveries are.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Pace {
-    /// The pause after a first failure; it doubles with each further one.
-    pub(crate) first: Duration,
-    /// The longest pause of a destination that is away: how soon it is found to be back.
-    pub(crate) away_cap: Duration,
-    /// The longest pause of an alert that the destination refuses.
-    pub(crate) refused_cap: Duration,
-    /// After so long an alert is given up.
-    pub(crate) give_up_after: Duration,
-    /// Deliveries under way at the same time, a partition.
-    pub(crate) at_once: usize,
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self {
-            first: Duration::from_secs(1),
-            away_cap: Duration::from_secs(60),
-            refused_cap: Duration::from_secs(60 * 60),
-            give_up_after: Duration::from_secs(72 * 60 * 60),
-            at_once: 8,
-        }
-    }
-}
-
-impl Pace {
-    /// The pause after the `failures`-th failure in a row: between half of it and all of it, by `random`.
-    fn pause(&self, failures: u32, cap: Duration, random: u64) -> Duration {
-        let doubled = self.first.saturating_mul(1 << failures.saturating_sub(1).min(30)).min(cap);
-        let part = u32::try_from(random % 1_000).unwrap_or_default();
-        doubled / 2 + doubled / 2 * part / 1_000
-    }
-}
-
-/// A destination may ask for a longer pause than ours, up to this.
-const RETRY_AFTER_CAP: Duration = Duration::from_secs(60 * 60);
+use super::storms::{Storms, Telling};
+use crate::log::{Origin, Record, Topic};
+use crate::model::{Alert, CaseState, FindingId, LogId, Offset, PartitionId, RuleId, Severity, UnixMs};
+use crate::pipeline::alert::{GivenUp, Policy, delivery_given_up};
 
 /// Above these the outbox is not read on: PROMISE 8.
 const MAX_PENDING: usize = 20_000;
 const MAX_PENDING_BYTES: usize = 64 << 20;
 
-/// How long the row of an alert that was told waits for ClickHouse before it is tried again.
+/// How long rows wait for ClickHouse before they are tried again.
 const ROW_PAUSE: Duration = Duration::from_secs(5);
+
+/// So many rows are stored at once. Beside deliveries, which store their own row first.
+const ROWS_AT_ONCE: usize = 1_000;
+
+/// Whose queue it is.
+#[derive(Clone, Debug)]
+pub(super) struct Owner {
+    pub(super) destination: Arc<str>,
+    pub(super) partition: PartitionId,
+    /// Decides about the findings that the queue makes itself.
+    pub(super) policy: Arc<Policy>,
+}
 
 /// One partition's queue.
 pub(super) struct Queue {
+    owner: Owner,
     log: LogId,
     pace: Pace,
     /// Read and not done.
@@ -71,6 +49,17 @@ pub(super) struct Queue {
     /// Findings with a delivery under way: their next step waits, so that steps are told in order and once.
     busy: HashSet<FindingId>,
     given_up: Runs,
+    storms: Storms,
+    trouble: Option<Trouble>,
+    /// Alerts of our own, for the outbox: they are appended with the next commit.
+    raised: Vec<Alert>,
+    /// Alerts that nobody is told of and that have no record: of each the row alone is stored.
+    closing: Vec<Bytes>,
+    storing: Option<Storing>,
+    /// Rows are not tried before.
+    rows_at: Instant,
+    /// As [`Queue::next`] last heard it.
+    wall: UnixMs,
     circuit: Circuit,
     left: Vec<Left>,
     /// Whether there is something new to commit.
@@ -83,10 +72,40 @@ struct Circuit {
     opens_at: Instant,
 }
 
+/// Alerts were given up, and nothing was taken since.
+struct Trouble {
+    /// When the log took the first of them.
+    since: UnixMs,
+    recovery: Recovery,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Recovery {
+    None,
+    /// Something was taken: the case is to be closed.
+    Due,
+    /// Its last revision is on the way.
+    UnderWay,
+}
+
+/// Rows that are on the way to ClickHouse.
+struct Storing {
+    offsets: Vec<Offset>,
+    closing: Vec<Bytes>,
+    /// That the destination takes something again is among them.
+    recovered: bool,
+}
+
 struct Pending {
+    /// Of what is told: the case, or the storm that it began.
     finding: FindingId,
     severity: Severity,
+    rule: RuleId,
     body: Bytes,
+    /// The record, if that is not what is told: its row is stored, too.
+    case: Option<Bytes>,
+    /// It is not told, and leaves so when its row is stored.
+    untold: Option<How>,
     appended: UnixMs,
     /// How often the destination refused this very alert.
     refusals: u32,
@@ -104,18 +123,15 @@ pub(super) struct Job {
     /// Stable over retries and repeats: `FINDING_SEVERITY`.
     pub(super) id: String,
     pub(super) body: Bytes,
-    /// Put the row into ClickHouse.
-    pub(super) store: bool,
-    /// Tell the destination.
-    pub(super) tell: bool,
+    /// Alerts whose rows are put into ClickHouse before; none if they are there.
+    pub(super) rows: Vec<Bytes>,
 }
 
 /// What became of a job.
 #[derive(Clone, Debug)]
 pub(super) struct Report {
     pub(super) stored: bool,
-    /// `None` if the job was not to tell.
-    pub(super) answer: Option<Answer>,
+    pub(super) answer: Answer,
 }
 
 /// What a destination answered.
@@ -138,6 +154,8 @@ pub(super) enum Answer {
 #[derive(Debug)]
 pub(super) enum Next {
     Start(Job),
+    /// Alerts whose rows are to be put into ClickHouse: nobody is told, or was told before.
+    Store(Vec<Bytes>),
     /// Nothing before then; `None`: nothing until something is read or reported.
     Wait(Option<Instant>),
 }
@@ -157,6 +175,10 @@ crate::model::words! {
         Delivered = "delivered",
         /// A step at or below one that was told before.
         AlreadyTold = "already_told",
+        /// It is one of a storm, which was told in its place.
+        Grouped = "grouped",
+        /// It says that this very destination takes nothing.
+        AboutItself = "about_itself",
         GivenUp = "given_up",
         /// Not an alert: somebody else writes to the topic.
         Malformed = "malformed",
@@ -165,8 +187,10 @@ crate::model::words! {
 
 impl Queue {
     /// Begins at the start of the outbox: [`Queue::recover`] then takes what was read before.
-    pub(super) fn new(progress: &Progress, start: Offset, pace: Pace, now: Instant) -> Self {
+    pub(super) fn new(owner: Owner, progress: &Progress, start: Offset, pace: Pace, now: Instant) -> Self {
+        let trouble = progress.given_up_since.map(|since| Trouble { since, recovery: Recovery::None });
         Self {
+            owner,
             log: progress.log.clone(),
             pace,
             pending: BTreeMap::new(),
@@ -175,6 +199,13 @@ impl Queue {
             told: HashMap::new(),
             busy: HashSet::new(),
             given_up: progress.given_up.clone(),
+            storms: Storms::default(),
+            trouble,
+            raised: Vec::new(),
+            closing: Vec::new(),
+            storing: None,
+            rows_at: now,
+            wall: UnixMs::default(),
             circuit: Circuit { failures: 0, opens_at: now },
             left: Vec::new(),
             changed: false,
@@ -183,27 +214,67 @@ impl Queue {
 
     /// Takes a record of before: what was told is remembered, what was not done is pending again.
     pub(super) fn recover(&mut self, record: &Record<'_>, progress: &Progress, now: Instant) {
-        let done = progress.is_done(record.offset);
-        let told = progress.told.contains(record.offset);
-        let Ok(alert) = serde_json::from_slice::<Alert>(record.value) else {
-            return if done { self.read_up_to(record.offset) } else { self.malformed(record) };
-        };
-        let (finding, severity) = step_of(&alert);
-        if (done && !progress.given_up.contains(record.offset)) || told {
-            self.remember(finding, severity);
-        }
-        if done { self.read_up_to(record.offset) } else { self.push(record, finding, severity, told, now) }
+        self.take(record, Some(progress), now);
     }
 
     /// Takes a new record.
     pub(super) fn read(&mut self, record: &Record<'_>, now: Instant) {
-        match serde_json::from_slice::<Alert>(record.value) {
-            Ok(alert) => {
-                let (finding, severity) = step_of(&alert);
-                self.push(record, finding, severity, false, now);
-            }
-            Err(_) => self.malformed(record),
+        self.take(record, None, now);
+    }
+
+    fn take(&mut self, record: &Record<'_>, before: Option<&Progress>, now: Instant) {
+        let offset = record.offset;
+        let done = before.is_some_and(|progress| progress.is_done(offset));
+        let told = before.is_some_and(|progress| progress.told.contains(offset));
+        let given_up = before.is_some_and(|progress| progress.given_up.contains(offset));
+        let Ok(alert) = serde_json::from_slice::<Alert>(record.value) else {
+            return if done { self.read_up_to(offset) } else { self.malformed(record) };
+        };
+        // Of what is done, too: the storms are those of the whole outbox.
+        let telling = self.storms.judge(offset, record.append_time, &alert);
+        let (untold, storm) = match telling {
+            Telling::Single => (self.is_about_us(&alert).then_some(How::AboutItself), None),
+            Telling::Grouped => (Some(How::Grouped), None),
+            Telling::Storm(storm) => (None, Some(storm)),
+        };
+        let told_of = storm.as_deref().unwrap_or(&alert);
+        let ((finding, severity), rule) = (step_of(told_of), told_of.data.finding.case.rule);
+        if untold.is_none() && ((done && !given_up) || told) {
+            self.remember(finding, severity);
         }
+        if !done {
+            let record_body = Bytes::copy_from_slice(record.value);
+            let (body, case) = match storm {
+                Some(storm) => (body_of(&storm), Some(record_body)),
+                None => (record_body, None),
+            };
+            let pending = Pending {
+                finding,
+                severity,
+                rule,
+                body,
+                case,
+                untold,
+                appended: record.append_time,
+                refusals: 0,
+                tried: false,
+                due: now,
+                told,
+                stored: false,
+                under_way: false,
+            };
+            self.pending_bytes += pending.bytes();
+            self.pending.insert(offset, pending);
+        }
+        self.read_up_to(offset);
+    }
+
+    /// Whether it says that this destination takes nothing: telling it that is no use.
+    fn is_about_us(&self, alert: &Alert) -> bool {
+        let case = &alert.data.finding.case;
+        case.rule == RuleId::DeliveryGivenUp
+            && case.evidence.get("destination").and_then(serde_json::Value::as_str)
+                == Some(&*self.owner.destination)
     }
 
     fn malformed(&mut self, record: &Record<'_>) {
@@ -211,31 +282,6 @@ impl Queue {
         self.left.push(Left { offset, id: String::new(), how: How::Malformed, appended });
         self.changed = true;
         self.read_up_to(offset);
-    }
-
-    fn push(
-        &mut self,
-        record: &Record<'_>,
-        finding: FindingId,
-        severity: Severity,
-        told: bool,
-        now: Instant,
-    ) {
-        let pending = Pending {
-            finding,
-            severity,
-            body: Bytes::copy_from_slice(record.value),
-            appended: record.append_time,
-            refusals: 0,
-            tried: false,
-            due: now,
-            told,
-            stored: false,
-            under_way: false,
-        };
-        self.pending_bytes += pending.body.len();
-        self.pending.insert(record.offset, pending);
-        self.read_up_to(record.offset);
     }
 
     fn read_up_to(&mut self, offset: Offset) {
@@ -276,6 +322,12 @@ impl Queue {
     /// What to do now: `wall` is the same moment as `now`.
     pub(super) fn next(&mut self, now: Instant, wall: UnixMs) -> Next {
         self.give_up(wall);
+        self.closing.extend(self.storms.take_ended(wall).iter().map(body_of));
+        let may_begin = self.may_begin();
+        let rows = self.rows_to_store(may_begin, now);
+        if !rows.is_empty() {
+            return Next::Store(rows);
+        }
         let under_way = self.busy.len();
         if self.circuit.failures > 0 {
             if under_way > 0 {
@@ -288,31 +340,97 @@ impl Queue {
         if under_way >= self.pace.at_once {
             return Next::Wait(None);
         }
-        // While no more can be written of what is done, only the lowest may be tried: it adds nothing to write.
-        let full = self.done().encode().len() >= DONE_BYTES;
-        let candidates = self.pending.iter_mut().take(if full { 1 } else { usize::MAX });
-        let free = candidates.filter(|(_, alert)| !alert.under_way && !self.busy.contains(&alert.finding));
+        let (told, busy) = (&self.told, &self.busy);
+        let candidates = self.pending.iter_mut().take(may_begin);
+        let free = candidates
+            .filter(|(_, alert)| !alert.under_way && !busy.contains(&alert.finding) && !alert.is_over(told));
         let Some((&offset, alert)) = free.min_by_key(|(offset, alert)| (alert.due, **offset)) else {
-            return Next::Wait(None);
+            return Next::Wait(self.rows_due());
         };
-        if alert.due > now {
-            return Next::Wait(Some(alert.due));
+        let due = alert.due;
+        if due > now {
+            let rows = self.rows_due();
+            return Next::Wait(Some(rows.map_or(due, |rows| rows.min(due))));
         }
-        let told = self.told.get(&alert.finding).is_some_and(|&told| told >= alert.severity);
-        let job = Job {
-            offset,
-            id: id_of(alert),
-            body: alert.body.clone(),
-            store: !alert.stored,
-            tell: !alert.told && !told,
-        };
+        let rows = if alert.stored { Vec::new() } else { alert.rows().collect() };
+        let job = Job { offset, id: id_of(alert), body: alert.body.clone(), rows };
         alert.under_way = true;
         self.busy.insert(alert.finding);
         Next::Start(job)
     }
 
+    /// The lowest so many may be begun: while no more can be written of what is done, only the very lowest, which adds
+    /// nothing to write.
+    fn may_begin(&self) -> usize {
+        if self.done().encode().len() >= DONE_BYTES { 1 } else { usize::MAX }
+    }
+
+    /// Rows of alerts that are not told, or were before, and of what is over.
+    fn rows_to_store(&mut self, may_begin: usize, now: Instant) -> Vec<Bytes> {
+        if self.storing.is_some() || self.rows_at > now {
+            return Vec::new();
+        }
+        let (told, mut rows, mut offsets) = (&self.told, Vec::new(), Vec::new());
+        let candidates = self.pending.iter_mut().take(may_begin);
+        for (&offset, alert) in candidates.filter(|(_, alert)| alert.is_over(told)).take(ROWS_AT_ONCE) {
+            alert.under_way = true;
+            offsets.push(offset);
+            rows.extend(alert.rows());
+        }
+        let closing = std::mem::take(&mut self.closing);
+        rows.extend(closing.iter().cloned());
+        let recovery = self.trouble.as_mut().filter(|trouble| trouble.recovery == Recovery::Due);
+        let recovered = recovery.map(|trouble| trouble.recovery = Recovery::UnderWay).is_some();
+        if recovered {
+            rows.extend(self.given_up_alert(CaseState::Closed).as_ref().map(body_of));
+        }
+        if !rows.is_empty() {
+            self.storing = Some(Storing { offsets, closing, recovered });
+        }
+        rows
+    }
+
+    /// Whether the rows that were to be stored are.
+    pub(super) fn rows_stored(&mut self, stored: bool, now: Instant) {
+        let Some(Storing { offsets, closing, recovered }) = self.storing.take() else { return };
+        for offset in offsets {
+            let Some(alert) = self.pending.get_mut(&offset) else { continue };
+            (alert.under_way, alert.tried, alert.stored) = (false, true, stored);
+            if stored {
+                let how = alert.untold.unwrap_or(if alert.told { How::Delivered } else { How::AlreadyTold });
+                self.leave(offset, how);
+            }
+        }
+        if !stored {
+            self.rows_at = now + ROW_PAUSE;
+            self.closing.splice(..0, closing);
+        }
+        // Unless more was given up meanwhile.
+        let under_way = self.trouble.as_mut().filter(|trouble| trouble.recovery == Recovery::UnderWay);
+        if let Some(trouble) = under_way.filter(|_| recovered) {
+            if stored {
+                self.trouble = None;
+                self.changed = true;
+            } else {
+                trouble.recovery = Recovery::Due;
+            }
+        }
+    }
+
+    /// When rows may be tried again, if any wait for that.
+    fn rows_due(&self) -> Option<Instant> {
+        let waits = || {
+            let recovers = self.trouble.as_ref().is_some_and(|trouble| trouble.recovery == Recovery::Due);
+            recovers
+                || !self.closing.is_empty()
+                || self.pending.values().any(|alert| alert.is_over(&self.told))
+        };
+        (self.storing.is_none() && waits()).then_some(self.rows_at)
+    }
+
     /// Gives up what is too old, if it was tried or nothing gets through.
     fn give_up(&mut self, wall: UnixMs) {
+        self.wall = wall;
         let limit = i64::try_from(self.pace.give_up_after.as_millis()).unwrap_or(i64::MAX);
         let away = self.circuit.failures > 0;
         let hopeless = |alert: &Pending| {
@@ -322,62 +440,86 @@ impl Queue {
         while let Some((&offset, alert)) = self.pending.first_key_value()
             && hopeless(alert)
         {
-            let how = if alert.told { How::Delivered } else { How::GivenUp };
+            let how = match alert.untold {
+                Some(how) => how,
+                None if alert.told => How::Delivered,
+                None if alert.is_over(&self.told) => How::AlreadyTold,
+                None => How::GivenUp,
+            };
+            let (since, about_giving_up) = (alert.appended, alert.rule == RuleId::DeliveryGivenUp);
             self.leave(offset, how);
+            // An alert about giving up that is given up raises none: it would have no end.
+            if how == How::GivenUp && !about_giving_up {
+                self.raise_given_up(since);
+            }
         }
+    }
+
+    /// Makes the finding `delivery_given_up`, unless it is made.
+    fn raise_given_up(&mut self, since: UnixMs) {
+        match &mut self.trouble {
+            Some(trouble) if trouble.recovery == Recovery::None => return,
+            Some(trouble) => trouble.recovery = Recovery::None,
+            None => self.trouble = Some(Trouble { since, recovery: Recovery::None }),
+        }
+        let Some(alert) = self.given_up_alert(CaseState::Open) else { return };
+        if alert.data.finding.is_alert {
+            self.raised.push(alert);
+        } else {
+            self.closing.push(body_of(&alert));
+        }
+    }
+
+    fn given_up_alert(&self, state: CaseState) -> Option<Alert> {
+        let Owner { destination, partition, policy } = &self.owner;
+        let origin = Origin { log: self.log.clone(), topic: Topic::Alerts, partition: *partition };
+        let (since, kept) = (self.trouble.as_ref()?.since, self.given_up.count());
+        let given_up = GivenUp { destination, origin: &origin, since, kept, state };
+        Some(delivery_given_up(&given_up, self.wall, policy))
     }
 
     /// Takes what became of a job. `random` spreads the next tries.
     pub(super) fn report(&mut self, offset: Offset, report: Report, now: Instant, random: u64) {
         let Some(alert) = self.pending.get_mut(&offset) else { return };
-        alert.under_way = false;
-        alert.tried = true;
+        (alert.under_way, alert.tried) = (false, true);
         alert.stored |= report.stored;
-        let (finding, severity) = (alert.finding, alert.severity);
+        let (finding, severity, stored) = (alert.finding, alert.severity, alert.stored);
         self.busy.remove(&finding);
-        let told_now = match report.answer {
-            None => true,
-            Some(Answer::Delivered) => {
+        match report.answer {
+            Answer::Delivered => {
                 self.circuit.failures = 0;
-                true
+                alert.told = true;
+                self.changed = true;
+                if let Some(trouble) = self.trouble.as_mut().filter(|it| it.recovery == Recovery::None) {
+                    trouble.recovery = Recovery::Due;
+                }
+                self.remember(finding, severity);
+                if stored {
+                    self.leave(offset, How::Delivered);
+                } else {
+                    self.rows_at = now + ROW_PAUSE;
+                }
             }
-            Some(Answer::Away { retry_after, .. }) => {
+            Answer::Away { retry_after, .. } => {
                 // Several that were under way when it went away are one failure.
                 let known = self.circuit.failures > 0 && now < self.circuit.opens_at;
                 self.circuit.failures = self.circuit.failures.saturating_add(u32::from(!known));
-                let pause = self.pace.pause(self.circuit.failures, self.pace.away_cap, random);
-                self.circuit.opens_at = self.circuit.opens_at.max(now + longer(pause, retry_after));
+                let pause = self.pace.pause(self.circuit.failures, self.pace.away_cap, random, retry_after);
+                self.circuit.opens_at = self.circuit.opens_at.max(now + pause);
                 // The others, which have waited longer, find out whether it is back.
                 alert.due = self.circuit.opens_at;
-                false
             }
-            Some(Answer::Refused { retry_after, .. }) => {
+            Answer::Refused { retry_after, .. } => {
                 self.circuit.failures = 0;
                 alert.refusals = alert.refusals.saturating_add(1);
-                let pause = self.pace.pause(alert.refusals, self.pace.refused_cap, random);
-                alert.due = now + longer(pause, retry_after);
-                false
+                alert.due = now + self.pace.pause(alert.refusals, self.pace.refused_cap, random, retry_after);
             }
-        };
-        if !told_now {
-            return;
-        }
-        let before = self.told.get(&finding).is_some_and(|&told| told >= severity) && !alert.told;
-        self.changed |= !alert.told;
-        alert.told = true;
-        if !alert.stored {
-            alert.due = now + ROW_PAUSE;
-        }
-        let stored = alert.stored;
-        self.remember(finding, severity);
-        if stored {
-            self.leave(offset, if before { How::AlreadyTold } else { How::Delivered });
         }
     }
 
     fn leave(&mut self, offset: Offset, how: How) {
         let Some(alert) = self.pending.remove(&offset) else { return };
-        self.pending_bytes -= alert.body.len();
+        self.pending_bytes -= alert.bytes();
         if how == How::GivenUp {
             self.given_up.add_one(offset);
         }
@@ -395,9 +537,15 @@ impl Queue {
         self.changed
     }
 
-    /// What `progress` says is committed.
-    pub(super) const fn set_committed(&mut self) {
+    /// Alerts that are to be appended to the outbox with the next commit.
+    pub(super) fn raised(&self) -> &[Alert] {
+        &self.raised
+    }
+
+    /// What `progress` says is committed, and what was raised appended.
+    pub(super) fn set_committed(&mut self) {
         self.changed = false;
+        self.raised.clear();
     }
 
     /// What was read, is not pending, and lies above the lowest that is.
@@ -428,8 +576,29 @@ impl Queue {
             done: self.done(),
             told,
             given_up: self.given_up.clone(),
+            given_up_since: self.trouble.as_ref().map(|trouble| trouble.since),
         }
     }
+}
+
+impl Pending {
+    /// Whether there is nothing to be told, only a row to be stored. `told` of each finding.
+    fn is_over(&self, told: &HashMap<FindingId, Severity>) -> bool {
+        let was_told = || told.get(&self.finding).is_some_and(|&told| told >= self.severity);
+        !self.under_way && (self.untold.is_some() || self.told || was_told())
+    }
+
+    fn rows(&self) -> impl Iterator<Item = Bytes> + use<> {
+        [Some(self.body.clone()), self.case.clone()].into_iter().flatten()
+    }
+
+    fn bytes(&self) -> usize {
+        self.body.len() + self.case.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+fn body_of(alert: &Alert) -> Bytes {
+    serde_json::to_vec(alert).unwrap_or_default().into()
 }
 
 fn step_of(alert: &Alert) -> (FindingId, Severity) {
@@ -438,10 +607,6 @@ fn step_of(alert: &Alert) -> (FindingId, Severity) {
 
 fn id_of(alert: &Pending) -> String {
     format!("{}_{}", alert.finding, alert.severity)
-}
-
-fn longer(pause: Duration, retry_after: Option<Duration>) -> Duration {
-    retry_after.map_or(pause, |asked| pause.max(asked.min(RETRY_AFTER_CAP)))
 }
 
 #[cfg(test)]

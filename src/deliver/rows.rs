@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use crate::model::{Alert, FindingId, Offset};
 use crate::telemetry::{ByCode, Metrics};
@@ -13,8 +14,8 @@ use crate::telemetry::{ByCode, Metrics};
 /// Where rows of findings go.
 #[async_trait]
 pub(crate) trait FindingRows: Send + Sync {
-    /// Stores the alert's case row. Repeating it changes nothing.
-    async fn put(&self, alert: &Alert) -> Result<(), RowTrouble>;
+    /// Stores the alerts' case rows, together. Repeating it changes nothing.
+    async fn put(&self, alerts: &[Alert]) -> Result<(), RowTrouble>;
 }
 
 /// Why a row is not stored yet.
@@ -28,8 +29,8 @@ pub(crate) struct RowTrouble {
 
 #[async_trait]
 impl FindingRows for crate::clickhouse::Client {
-    async fn put(&self, alert: &Alert) -> Result<(), RowTrouble> {
-        let put = crate::pipeline::store::put_finding(self, alert).await;
+    async fn put(&self, alerts: &[Alert]) -> Result<(), RowTrouble> {
+        let put = crate::pipeline::store::put_findings(self, alerts).await;
         put.map_err(|error| RowTrouble { code: error.code(), text: error.to_string() })
     }
 }
@@ -63,21 +64,23 @@ impl Rows {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stores the row of an alert, in five seconds or not at all. False: try again later.
-    pub(super) async fn put(&self, body: &[u8]) -> bool {
-        // It was read from the outbox as an alert before; what is none has no row.
-        let Ok(alert) = serde_json::from_slice::<Alert>(body) else { return true };
-        let row = (alert.data.finding.case.finding_id, alert.data.finding.case.revision);
-        {
+    /// Stores the rows of alerts, in five seconds or not at all. False: try again later.
+    pub(super) async fn put(&self, bodies: &[Bytes]) -> bool {
+        // What is no alert has no row; none of these was read as such.
+        let alerts = bodies.iter().filter_map(|body| serde_json::from_slice::<Alert>(body).ok());
+        let alerts: Vec<Alert> = {
             let state = self.state();
-            if state.stored.contains(&row) {
-                return true;
-            }
-            if state.away_until.is_some_and(|until| Instant::now() < until) {
+            let away = state.away_until.is_some_and(|until| Instant::now() < until);
+            let wanted = alerts.filter(|alert| !state.stored.contains(&row_of(alert))).collect::<Vec<_>>();
+            if away && !wanted.is_empty() {
                 return false;
             }
+            wanted
+        };
+        if alerts.is_empty() {
+            return true;
         }
-        let put = tokio::time::timeout(WAIT, self.store.put(&alert)).await;
+        let put = tokio::time::timeout(WAIT, self.store.put(&alerts)).await;
         let trouble = match put {
             Ok(Ok(())) => None,
             Ok(Err(trouble)) => Some(trouble),
@@ -88,13 +91,19 @@ impl Rows {
             state.away_until = Some(Instant::now() + LEFT_ALONE);
             drop(state);
             self.metrics.clickhouse_calls_failed.get_or_create(&ByCode { code: trouble.code }).inc();
-            tracing::warn!(finding.id = %row.0, error = %trouble, "a finding's row waits for ClickHouse");
+            tracing::warn!(rows = alerts.len(), error = %trouble, "rows of findings wait for ClickHouse");
             return false;
         }
         if state.stored.len() >= REMEMBERED {
             state.stored.clear();
         }
-        state.stored.insert(row);
+        state.stored.extend(alerts.iter().map(row_of));
         true
     }
+}
+
+/// What tells a row from others, and from its other revisions.
+fn row_of(alert: &Alert) -> (FindingId, Offset) {
+    let case = &alert.data.finding.case;
+    (case.finding_id, case.revision)
 }

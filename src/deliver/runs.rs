@@ -15,6 +15,11 @@ impl Runs {
         self.0.is_empty()
     }
 
+    /// How many offsets.
+    pub(super) fn count(&self) -> u64 {
+        self.0.iter().map(|&(first, end)| end.abs_diff(first)).sum()
+    }
+
     pub(super) fn contains(&self, offset: Offset) -> bool {
         let after = self.0.partition_point(|&(first, _)| first <= offset.get());
         after > 0 && offset.get() < self.0[after - 1].1

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use self::grudging::Grudging;
 use self::receiver::{Receiver, Reply};
-use self::stage::{Stage, alert, file, webhook};
+use self::stage::{Stage, alert, file, of_acme, until, webhook};
 use super::Pace;
 use super::queue::{Answer, Job};
 use super::webhook::Webhook;
 use crate::clock::Clock;
 use crate::config::{HookUrl, Secret};
-use crate::model::Offset;
+use crate::model::{Alert, Offset, RuleId};
 use crate::outbound::{NotPublic, Timeouts};
 
 pub(super) use self::stage::alert as alert_with_id;
@@ -197,6 +197,110 @@ async fn after_three_days_an_alert_is_given_up_and_kept_for_a_retry() {
 }
 
 #[tokio::test]
+async fn that_a_destination_takes_nothing_is_told_to_the_others() {
+    let (mut stage, receiver) = (Stage::with_manual_clock().await, Receiver::start().await);
+    let path = stage.path("alerts.jsonl");
+    let destinations = || [webhook("soc", &receiver), file("archive", &path)];
+    receiver.refuse_all(true);
+    stage.start(destinations());
+    stage.append([alert(1, "high"), alert(2, "high")]).await;
+    stage.failed("soc", 2).await;
+    stage.advance(Duration::from_secs(73 * 3_600));
+    stage.left("soc", "given_up", 2).await;
+    // Two that were given up are one trouble, and it is told to the archive alone.
+    stage.left("soc", "about_itself", 1).await;
+    stage.delivered("archive", 3).await;
+    let opened = "delivery_given_up open high of 1".to_owned();
+    assert!(stage.stored().contains(&opened), "{:?}", stage.stored());
+    let lines = std::fs::read_to_string(&path).unwrap();
+    let told: Alert = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
+    let case = &told.data.finding.case;
+    assert_eq!((case.rule, case.tenant.as_str()), (RuleId::DeliveryGivenUp, "_platform"));
+    assert_eq!(case.evidence["destination"], "soc");
+    stage.stop().await;
+
+    // It goes on being one trouble after a restart, and is over when something is taken.
+    receiver.forget();
+    stage.start(destinations());
+    stage.append([alert(3, "high")]).await;
+    stage.failed("soc", 3).await;
+    receiver.refuse_all(false);
+    stage.delivered("soc", 1).await;
+    let closed = "delivery_given_up closed high of 2".to_owned();
+    until("the case's end", || stage.stored().contains(&closed)).await;
+    stage.stop().await;
+    assert_eq!((stage.count("soc", "given_up"), stage.count("archive", "delivered")), (2, 4));
+}
+
+#[tokio::test]
+async fn that_giving_up_cannot_be_told_raises_no_more() {
+    let (mut stage, receiver) = (Stage::with_manual_clock().await, Receiver::start().await);
+    receiver.refuse_all(true);
+    stage.start([webhook("soc", &receiver), webhook("siem", &receiver)]);
+    stage.append([alert(1, "high")]).await;
+    for (destination, failures) in [("soc", 1), ("siem", 1)] {
+        stage.failed(destination, failures).await;
+    }
+    for given_up in [1, 2] {
+        stage.advance(Duration::from_secs(73 * 3_600));
+        for destination in ["soc", "siem"] {
+            // First the alert, then the one that the other destination takes nothing.
+            stage.left(destination, "given_up", given_up).await;
+            stage.left(destination, "about_itself", 1).await;
+            until("a try", || given_up == 2 || stage.pending(destination) == 1).await;
+        }
+    }
+    stage.stop().await;
+    assert_eq!(stage.alerts_in_the_outbox().await, 3);
+}
+
+#[tokio::test]
+async fn a_storm_is_told_as_one_and_not_again_after_a_restart() {
+    let (mut stage, receiver) = (Stage::new().await, Receiver::start().await);
+    stage.start([webhook("soc", &receiver)]);
+    stage.append((0..15).map(|number| of_acme(number, "medium"))).await;
+    stage.delivered("soc", 15).await;
+    stage.stop().await;
+    stage.start([webhook("soc", &receiver)]);
+    stage.append((15..40).map(|number| of_acme(number, "medium"))).await;
+    stage.append([of_acme(40, "critical")]).await;
+    stage.delivered("soc", 22).await;
+    stage.left("soc", "grouped", 19).await;
+    stage.stop().await;
+    stage.start([webhook("soc", &receiver)]);
+    stage.append([of_acme(41, "medium"), of_acme(42, "high"), of_acme(3, "high")]).await;
+    stage.delivered("soc", 24).await;
+    stage.left("soc", "grouped", 20).await;
+    stage.stop().await;
+
+    let (storms, cases): (Vec<_>, Vec<_>) =
+        receiver.bodies().into_iter().partition(|alert| alert.data.finding.case.rule == RuleId::AlertStorm);
+    let counts: Vec<_> = storms.iter().map(|storm| storm.data.finding.case.event_count).collect();
+    assert_eq!((cases.len(), counts), (22, vec![21, 42]));
+    let rows = stage.stored();
+    let rows_of_cases = rows.iter().filter(|row| !row.starts_with("alert_storm")).count();
+    assert_eq!(rows_of_cases, 44, "every step has its row, told or not");
+    for row in ["alert_storm open medium of 21", "alert_storm open high of 42"] {
+        assert!(rows.contains(&row.to_owned()), "{rows:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_quiet_storm_is_over() {
+    let (mut stage, receiver) = (Stage::with_manual_clock().await, Receiver::start().await);
+    stage.start([webhook("soc", &receiver)]);
+    stage.append((0..30).map(|number| of_acme(number, "medium"))).await;
+    stage.left("soc", "grouped", 9).await;
+    stage.advance(Duration::from_secs(601));
+    // Whatever comes next lets time pass.
+    stage.append([alert(100, "medium")]).await;
+    until("the storm's end", || stage.stored().contains(&"alert_storm closed medium of 30".to_owned())).await;
+    stage.append([of_acme(30, "medium")]).await;
+    stage.delivered("soc", 23).await;
+    stage.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_no_alert_is_passed_over() {
     let (mut stage, receiver) = (Stage::new().await, Receiver::start().await);
     stage.append(["{".to_owned(), "\"an alert\"".to_owned(), alert(1, "high")]).await;
@@ -235,8 +339,7 @@ async fn without_leave_nothing_private_is_reached() {
             offset: Offset::ZERO,
             id: format!("{}_high", uuid::Uuid::from_u128(1)),
             body: alert(1, "high").into(),
-            store: false,
-            tell: true,
+            rows: Vec::new(),
         };
         let answer = match webhook.tell(&job).await {
             Answer::Away { why, .. } => why,

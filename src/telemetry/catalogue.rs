@@ -148,7 +148,7 @@ impl Metrics {
             detector_keys: new.gauges("jwtrail_detector_keys", "Keys that the detector remembers: subject, token, case, gateway"),
             detector_state_bytes: new.gauge("jwtrail_detector_state_bytes", "Memory that the detector's state takes"),
             detector_keys_evicted: new.counters("jwtrail_detector_keys_evicted", "Keys or entries dropped because a bound was reached"),
-            deliveries_attempted: new.counters("jwtrail_deliveries_attempted", "Alerts sent to a destination: delivered, failed (and tried again), given_up, already_told, malformed"),
+            deliveries_attempted: new.counters("jwtrail_deliveries_attempted", "Alerts sent to a destination: delivered, failed (and tried again), given_up, already_told, grouped, about_itself, malformed"),
             deliveries_pending: new.gauges("jwtrail_deliveries_pending", "Alerts read from the outbox and not yet delivered"),
             delivery_seconds: new.histograms("jwtrail_delivery_seconds", "From an alert's append to the destination's answer", || Histogram::new(LONG_SECONDS)),
             door_requests_answered: new.counters("jwtrail_door_requests_answered", "Requests to the door, by status"),

@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 
 use super::stage::{SECRET, number_of, until};
 use crate::config::{Destination, Secret, webhook_key};
+use crate::model::Alert;
 
 /// What it does with one request.
 #[derive(Clone, Debug)]
@@ -36,6 +37,7 @@ struct Book {
     accepted: Vec<String>,
     script: VecDeque<Reply>,
     refused: Option<String>,
+    all_refused: bool,
     odd_refused: bool,
 }
 
@@ -97,6 +99,16 @@ impl Receiver {
     /// Answers 500 to this one.
     pub(super) fn refuse(&self, id: Option<&str>) {
         self.book().refused = id.map(str::to_owned);
+    }
+
+    pub(super) fn refuse_all(&self, refuse: bool) {
+        self.book().all_refused = refuse;
+    }
+
+    /// The alerts of all requests, in order.
+    pub(super) fn bodies(&self) -> Vec<Alert> {
+        let read = |(_, body): &(HeaderMap, Bytes)| serde_json::from_slice(body).unwrap();
+        self.book().requests.iter().map(read).collect()
     }
 
     pub(super) fn refuse_odd(&self, refuse: bool) {
@@ -161,7 +173,7 @@ async fn receive(State(book): State<Arc<Mutex<Book>>>, headers: HeaderMap, body:
         let mut book = book.lock().unwrap();
         let id = id_of(&headers);
         let odd = number_of(headers["webhook-id"].to_str().unwrap().split('_').next().unwrap()) % 2 == 1;
-        let refused = book.refused.as_ref() == Some(&id) || (book.odd_refused && odd);
+        let refused = book.all_refused || book.refused.as_ref() == Some(&id) || (book.odd_refused && odd);
         book.requests.push((headers, body));
         let otherwise = if refused { Reply::Status(500) } else { Reply::Status(200) };
         let reply = book.script.pop_front().unwrap_or(otherwise);

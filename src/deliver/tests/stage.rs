@@ -15,11 +15,11 @@ use crate::deliver::rows::RowTrouble;
 use crate::deliver::{Deliver, FindingRows, Pace, run};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::log::journal::{FsyncPolicy, Journal, JournalOptions};
-use crate::log::{EventLog, NewRecord, Topic};
-use crate::model::Alert;
+use crate::log::{Batch, EventLog, NewRecord, Topic};
+use crate::model::{Alert, PartitionId, RuleId};
 use crate::outbound::Timeouts;
 use crate::pipeline::alert::outbox_record;
-use crate::telemetry::{ByDelivery, Metrics, Readiness};
+use crate::telemetry::{ByDelivery, ByDestination, Metrics, Readiness};
 
 pub(super) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -48,13 +48,20 @@ impl MemoryRows {
 
 #[async_trait]
 impl FindingRows for MemoryRows {
-    async fn put(&self, alert: &Alert) -> Result<(), RowTrouble> {
+    async fn put(&self, alerts: &[Alert]) -> Result<(), RowTrouble> {
         if self.away.load(Ordering::Relaxed) {
             return Err(RowTrouble { code: "away", text: "away, as it was told".to_owned() });
         }
-        let case = &alert.data.finding.case;
-        let number = number_of(&case.finding_id.to_string());
-        self.stored.lock().unwrap().push(format!("{number}_{}", case.severity));
+        let mut stored = self.stored.lock().unwrap();
+        for alert in alerts {
+            let case = &alert.data.finding.case;
+            stored.push(match case.rule {
+                RuleId::ImpossibleTravel => {
+                    format!("{}_{}", number_of(&case.finding_id.to_string()), case.severity)
+                }
+                rule => format!("{rule} {} {} of {}", case.state, case.severity, case.event_count),
+            });
+        }
         Ok(())
     }
 }
@@ -134,6 +141,7 @@ impl Stage {
                 refused_cap: milliseconds(20),
                 ..Pace::default()
             },
+            policy: Arc::default(),
             timeouts: Timeouts { connect: milliseconds(150), answer: milliseconds(150) },
             retry_given_up: self.retry_given_up,
         };
@@ -160,6 +168,21 @@ impl Stage {
     pub(super) fn count(&self, destination: &str, result: &'static str) -> u64 {
         let by = ByDelivery { destination: destination.to_owned(), result };
         self.metrics.deliveries_attempted.get_or_create(&by).get()
+    }
+
+    pub(super) fn pending(&self, destination: &str) -> i64 {
+        let by = ByDestination { destination: destination.to_owned() };
+        self.metrics.deliveries_pending.get_or_create(&by).get()
+    }
+
+    /// How many records the outbox has.
+    pub(super) async fn alerts_in_the_outbox(&self) -> usize {
+        let mut scan = self.log.scan(Topic::Alerts, PartitionId(0), None).await.unwrap();
+        let (mut batch, mut records) = (Batch::default(), 0);
+        while scan.next(&mut batch, 100).await.unwrap() {
+            records += batch.len();
+        }
+        records
     }
 
     pub(super) async fn left(&self, destination: &str, result: &'static str, count: u64) {
@@ -220,6 +243,11 @@ pub(in crate::deliver) fn alert(number: u32, severity: &str) -> String {
     let text = alert.to_string();
     let _: Alert = serde_json::from_str(&text).expect("the outbox holds alerts");
     text
+}
+
+/// An alert of finding `number`, of one and the same tenant.
+pub(super) fn of_acme(number: u32, severity: &str) -> String {
+    alert(number, severity).replace(&format!("tenant-{number}\""), "acme\"")
 }
 
 /// The number that a finding's id was made of.

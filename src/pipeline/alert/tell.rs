@@ -44,7 +44,7 @@ fn query(case: &Case) -> String {
 }
 
 /// A time as ClickHouse reads it: `2026-11-23 10:15:00.123`.
-fn moment(time: crate::model::UnixMs) -> String {
+pub(super) fn moment(time: crate::model::UnixMs) -> String {
     time.to_string().replacen('T', " ", 1).trim_end_matches('Z').to_owned()
 }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::*;
 use crate::config::Suppression;
 use crate::log::Topic;
-use crate::model::{LogId, Offset, PartitionId};
+use crate::model::{CaseState, LogId, Offset, PartitionId};
 use crate::model::{RuleId, UnixMs};
 use crate::pipeline::detect::tests::story::{self, T0};
 use crate::pipeline::detect::{Detector, JUDGES, Rulebook};
@@ -306,27 +306,65 @@ fn addresses_are_written_as_people_write_them() {
     assert_eq!(ips, &["192.0.2.7".parse::<IpAddr>().unwrap(), "198.51.100.7".parse().unwrap()]);
 }
 
+fn log() -> LogId {
+    LogId::try_from("0123456789abcdef0123456789abcdef".to_owned()).unwrap()
+}
+
 /// What the log lost, as an alert.
 fn lost(from: i64, to: i64, policy: &Policy) -> Alert {
-    let log = LogId::try_from("0123456789abcdef0123456789abcdef".to_owned()).unwrap();
-    let origin = Origin { log, topic: Topic::Events, partition: PartitionId(3) };
+    let origin = Origin { log: log(), topic: Topic::Events, partition: PartitionId(3) };
     let at = |offset| Offset::new(offset).unwrap();
     log_truncated(&origin, at(from), at(to), UnixMs::new(T0), policy)
 }
 
+/// One of each of the findings that no record raises.
+pub(in crate::pipeline) fn of_operations() -> [Alert; 3] {
+    let origin = Origin { log: log(), topic: Topic::Alerts, partition: PartitionId(0) };
+    let (since, state) = (UnixMs::new(T0), CaseState::Open);
+    let given_up = GivenUp { destination: "soc", origin: &origin, since, kept: 2, state };
+    let lost = lost(40, 100, &Policy::default());
+    let storm = Storm {
+        tenant: "acme".to_owned(),
+        rule: RuleId::TokenReplay,
+        network: Some("203.0.113.0/24".parse().unwrap()),
+        begun_by: lost.data.finding.case.finding_id,
+        log: log().to_string(),
+        topic: Topic::Events.name().to_owned(),
+        partition: 1,
+        since,
+        first_time: since,
+        cases: 5,
+        first: vec![lost.data.finding.case.finding_id],
+        severity: Severity::Medium,
+    };
+    let storm = alert_storm(&storm, Step::Opened, state, Offset::ZERO, since);
+    [lost, delivery_given_up(&given_up, UnixMs::new(T0 + 73 * 3_600_000), &Policy::default()), storm]
+}
+
 #[test]
 fn a_finding_that_no_record_raises_keeps_to_the_schema_too() {
-    let alert = lost(40, 100, &Policy::default());
-    let written = serde_json::to_value(&alert).unwrap();
-    assert_valid(&written);
-    assert_eq!(serde_json::from_value::<Alert>(written).unwrap(), alert);
+    let mut texts = String::new();
+    for alert in of_operations() {
+        let written = serde_json::to_value(&alert).unwrap();
+        assert_valid(&written);
+        assert_eq!(serde_json::from_value::<Alert>(written).unwrap(), alert);
+        texts += &text_block(&alert).replace(&alert.data.finding.case.finding_id.to_string(), "ID");
+    }
     expect![[r#"
         HIGH  log_truncated  _platform
           what partition 3 of jwtrail.events lost the offsets 40 up to 100
           why high, confidence high: what was not walked is not audited
           more jwtrail explain ID
+        HIGH  delivery_given_up  _platform
+          what soc did not take alerts of 2026-11-23 within 72 hours: they were given up, and so are those that follow as they get as old; `jwtrail deliver --retry` tries them again
+          why high, confidence high: somebody was not told
+          more jwtrail explain ID
+        MEDIUM  alert_storm  acme
+          what 5 cases of token_replay since 2026-11-23T00:00:00.000Z, their far end in 203.0.113.0/24; those that follow are not told one by one while it lasts
+          why medium, confidence high: more cases at once than anyone can read
+          more jwtrail explain ID
     "#]]
-    .assert_eq(&text_block(&alert).replace(&alert.data.finding.case.finding_id.to_string(), "ID"));
+    .assert_eq(&texts);
 }
 
 #[test]

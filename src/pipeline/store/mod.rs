@@ -21,7 +21,7 @@ pub(crate) use crate::log::Origin;
 pub(crate) use block::{Block, Counts, CutBlock, Raised};
 pub(crate) use dead_letter::{APPEND_HEADER, ORIGIN_HEADER, REASON_HEADER};
 pub(crate) use last_stored::LastStored;
-pub(crate) use put::{Put, Store, Stored, put_finding};
+pub(crate) use put::{Put, Store, Stored, put_findings};
 pub(crate) use retention::Retention;
 
 use crate::clickhouse::ClickHouseError;

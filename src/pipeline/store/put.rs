@@ -141,13 +141,14 @@ fn refused(block: &CutBlock, row: usize) -> (NewRecord, Dead<'static>) {
     (dead_letter::letter(&block.id.origin, &dead, None, decode::mask_record(value)), dead)
 }
 
-/// Writes the case row that an alert carries: `deliver` does, before it tells anyone (PROMISE 5). One attempt.
-pub(crate) async fn put_finding(client: &Client, alert: &Alert) -> Result<(), StoreError> {
-    let data = &alert.data;
-    let mut row = Vec::new();
-    finding_row(&mut row, (&data.log, &data.topic, data.partition), &data.finding);
+/// Writes the case rows that alerts carry: `deliver` does, before it tells anyone (PROMISE 5). One attempt.
+pub(crate) async fn put_findings(client: &Client, alerts: &[Alert]) -> Result<(), StoreError> {
+    let mut rows = Vec::new();
+    for Alert { data, .. } in alerts {
+        finding_row(&mut rows, (&data.log, &data.topic, data.partition), &data.finding);
+    }
     let label = InsertLabel::default();
-    Ok(client.insert(FINDINGS.name, &FINDINGS.column_list, row.into(), label).await?)
+    Ok(client.insert(FINDINGS.name, &FINDINGS.column_list, rows.into(), label).await?)
 }
 
 /// Waits longer after every failure, and says meanwhile what is wrong.

@@ -5,7 +5,7 @@ use expect_test::expect;
 use super::*;
 use crate::clickhouse::testing::{Database, Lose};
 use crate::log::Topic;
-use crate::model::PartitionId;
+use crate::model::{FindingId, PartitionId, UnixMs};
 use crate::pipeline::store::tables::{BLOCKS, FINDINGS, REJECTS};
 
 /// A store on a database and a journal of its own.
@@ -472,9 +472,35 @@ async fn an_alerts_own_row_is_the_row_of_its_block() {
     let mut block = block_at(1);
     push_finding(&mut block, 1, finding.clone());
     let alert = alert_of(finding);
-    put_finding(&bench.database.client, &alert).await.unwrap();
+    put_findings(&bench.database.client, std::slice::from_ref(&alert)).await.unwrap();
     bench.store.put(&block.cut(at(1)), Put::First).await.unwrap();
     assert_eq!(bench.number("SELECT count() FROM finding_rows FINAL").await, 1);
     let different = "SELECT uniqExact(tuple(*)) FROM finding_rows";
     assert_eq!(bench.number(different).await, 1);
+}
+
+#[tokio::test]
+async fn the_queries_of_operations_are_answered() {
+    let bench = Bench::new().await;
+    let mut replay = finding(RuleId::TokenReplay, Severity::High, 1);
+    let mut elsewhere = finding(RuleId::TokenReplay, Severity::High, 2);
+    replay.case.ips = vec!["203.0.113.9".parse().unwrap()];
+    elsewhere.case.ips = vec!["198.51.100.9".parse().unwrap()];
+    elsewhere.case.finding_id = FindingId::of(RuleId::TokenReplay, "acme", &["elsewhere"], UnixMs::default());
+    let [lost, given_up, storm] = crate::pipeline::alert::tests::of_operations();
+    for case in [&mut replay.case, &mut elsewhere.case] {
+        case.last_time = storm.data.finding.case.first_time;
+        "acme".clone_into(&mut case.tenant);
+    }
+    let mut alerts = vec![lost, given_up, storm];
+    let queries: Vec<String> = alerts.iter().map(|alert| alert.data.query.clone()).collect();
+    alerts.extend([alert_of(replay), alert_of(elsewhere)]);
+    put_findings(&bench.database.client, &alerts).await.unwrap();
+    let mut counts = Vec::new();
+    for query in queries {
+        let query = query.replace("jwtrail.", "");
+        counts.push(bench.number(&format!("SELECT count() FROM ({query})")).await);
+    }
+    // No block line; all five; the one case whose address lies in the storm's network.
+    assert_eq!(counts, [0, 5, 1]);
 }
