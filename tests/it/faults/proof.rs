@@ -162,9 +162,12 @@ pub(super) async fn accounts(house: &House, ledger: &Ledger) -> Wrong {
     wrong
 }
 
-/// Every step of the outbox was told, and whatever was told twice has an excuse.
+/// What the cases of a storm share: tenant and rule.
+type Shared = [String; 2];
+
+/// Every step of the outbox was told, alone or by the storm that it was in, and whatever was told twice has an excuse.
 pub(super) async fn alerts(house: &House, patience: Duration) -> (Wrong, usize) {
-    let mut wanted: Vec<String> = Vec::new();
+    let mut wanted: Vec<(String, Option<Shared>)> = Vec::new();
     let mut highest: HashMap<String, usize> = HashMap::new();
     for record in read_topic(house, "jwtrail.alerts").await {
         let alert: serde_json::Value = serde_json::from_slice(&record.value).unwrap();
@@ -176,13 +179,23 @@ pub(super) async fn alerts(house: &House, patience: Duration) -> (Wrong, usize) 
         let so_far = highest.entry(finding.clone()).or_default();
         if rank > *so_far {
             *so_far = rank;
-            wanted.push(format!("{finding}_{severity}"));
+            let shared = ["tenant", "rule"].map(|name| alert["data"][name].as_str().unwrap().to_owned());
+            wanted.push((format!("{finding}_{severity}"), Some(shared).filter(|_| severity != "critical")));
         }
     }
     let begun = Instant::now();
     let missing = loop {
-        let told: HashSet<String> = house.receiver.deliveries().into_iter().map(|one| one.id).collect();
-        let missing: Vec<String> = wanted.iter().filter(|id| !told.contains(*id)).cloned().collect();
+        let told = house.receiver.deliveries();
+        let storms = told.iter().filter(|one| one.data("rule") == "alert_storm");
+        let storms: HashSet<Shared> = storms
+            .map(|storm| [storm.data("tenant"), storm.body["data"]["evidence"]["rule"].as_str().unwrap()])
+            .map(|shared| shared.map(str::to_owned))
+            .collect();
+        let ids: HashSet<&str> = told.iter().map(|one| one.id.as_str()).collect();
+        let missing = wanted.iter().filter(|(id, shared)| {
+            !ids.contains(id.as_str()) && shared.as_ref().is_none_or(|shared| !storms.contains(shared))
+        });
+        let missing: Vec<String> = missing.map(|(id, _)| id.clone()).collect();
         if missing.is_empty() || begun.elapsed() > patience {
             break missing;
         }
