@@ -18,6 +18,11 @@ pub(crate) fn door(ingest_key: &Secret) -> hmac::Key {
     derive(ingest_key, "jwtrail door v1")
 }
 
+/// Hashes the ids of events, by which the walk knows repeats.
+pub(crate) fn event_ids(ingest_key: &Secret) -> hmac::Key {
+    derive(ingest_key, "jwtrail event ids v1")
+}
+
 /// Seals `jwtrail-forward`: where a record lay before it was brought home.
 pub(crate) fn forward(ingest_key: &Secret) -> hmac::Key {
     derive(ingest_key, "forward")

@@ -21,6 +21,7 @@ const ROOMS: &str = "jwtrail::bench::rooms::";
 const FUNCTIONS: [(&str, Room); 7] = [
     ("decode_run", Room::Decode),
     ("verify_run", Room::Verify),
+    ("repeats_run", Room::Repeats),
     ("enrich_run", Room::Enrich),
     ("detect_run", Room::Detect),
     ("alert_run", Room::Alert),

@@ -26,6 +26,8 @@ pub(super) enum Room {
     Decode,
     /// The verdict, and the look for the home partition.
     Verify,
+    /// The look for an event that was walked before.
+    Repeats,
     Enrich,
     Detect,
     Alert,
@@ -38,9 +40,10 @@ pub(super) enum Room {
 }
 
 impl Room {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Decode,
         Self::Verify,
+        Self::Repeats,
         Self::Enrich,
         Self::Detect,
         Self::Alert,
@@ -53,6 +56,7 @@ impl Room {
         match self {
             Self::Decode => "decode",
             Self::Verify => "verify",
+            Self::Repeats => "repeats",
             Self::Enrich => "enrich",
             Self::Detect => "detect",
             Self::Alert => "alert",
@@ -133,9 +137,13 @@ impl Rooms {
             checked.len() == events,
             "the simulator made an event that is rejected or not at home"
         );
+        let rules = &setting.snapshots.detect;
+        let repeats = &mut costs[Room::Repeats as usize];
+        let repeated = repeats.add(events, || repeats_run(&checked, records, rules, detector));
+        anyhow::ensure!(repeated == 0, "the simulator made an event twice");
         let (mut enriched, atlas) = (Vec::with_capacity(events), &setting.snapshots.enrich);
         costs[Room::Enrich as usize].add(events, || enrich_run(checked, atlas, enricher, &mut enriched));
-        let (mut assessed, rules) = (Vec::with_capacity(events), &setting.snapshots.detect);
+        let mut assessed = Vec::with_capacity(events);
         costs[Room::Detect as usize]
             .add(events, || detect_run(enriched, records, rules, detector, &mut assessed));
         let (mut alerted, policy) = (Vec::with_capacity(events), &setting.snapshots.alert);
@@ -170,6 +178,18 @@ fn verify_run<'r>(
             out.push(checked);
         }
     }
+}
+
+/// How many are repeats.
+#[inline(never)]
+fn repeats_run(
+    checked: &[Checked<'_>],
+    records: &[Record<'_>],
+    rules: &Rulebook,
+    detector: &mut Detector,
+) -> usize {
+    let both = checked.iter().zip(records);
+    both.filter(|(checked, record)| detector.is_repeat(checked, record, rules)).count()
 }
 
 #[inline(never)]

@@ -50,7 +50,7 @@ impl Evaluate {
             .collect::<anyhow::Result<_>>()?;
 
         let mut findings: HashMap<FindingId, Found> = HashMap::new();
-        let (mut events, mut rejected) = (0_u64, 0_u64);
+        let (mut events, mut rejected, mut repeated) = (0_u64, 0_u64, 0_u64);
         let mut file = lines(&self.events)?.peekable();
         let mut batch = Batch::default();
         while file.peek().is_some() {
@@ -73,12 +73,16 @@ impl Evaluate {
                             .map(|finding| (finding.case.finding_id, Found::from(finding))),
                     ),
                     WayOut::Rejected(_) => rejected += 1,
+                    WayOut::Dropped(_) => repeated += 1,
                     WayOut::Forwarded(_) | WayOut::Ticked(_) => {}
                 }
             }
         }
         let found: Vec<Found> = findings.into_values().collect();
-        println!("{events} events, {rejected} rejected, {} labels, {} cases", labels.len(), found.len());
+        let (labelled, cases) = (labels.len(), found.len());
+        println!(
+            "{events} events, {rejected} rejected, {repeated} repeated, {labelled} labels, {cases} cases"
+        );
         print!("{}", Scores::of(&labels, &found, events));
         Ok(())
     }

@@ -245,7 +245,8 @@ impl Fixed {
     fn read(config: &Config, ingest_key: &Secret) -> anyhow::Result<(Self, Keeper)> {
         let keeper = keeper(config, ingest_key)?;
         let rules = detect::Rulebook::new(&config.clients, &config.egress, &config.issuers)
-            .with_heartbeats(config.heartbeat_every);
+            .with_heartbeats(config.heartbeat_every)
+            .with_event_ids(keys::event_ids(ingest_key));
         let fixed = Self {
             trust: keeper.published(),
             rules: Arc::new(rules),

@@ -75,7 +75,7 @@ impl Rebuild {
     }
 
     /// One record's walk; `say` sees what came of it.
-    fn step<T>(&mut self, entry: &Entry, say: impl FnOnce(&Judged<'_, '_>) -> T) -> Result<T, Rejected> {
+    fn step<T>(&mut self, entry: &Entry, say: impl FnOnce(Judged<'_, '_>) -> T) -> Result<T, Rejected> {
         entry.fill(&mut self.batch);
         let Some(record) = self.batch.iter().next() else { unreachable!("one record was pushed") };
         let mut rulings = Vec::new();
@@ -83,6 +83,9 @@ impl Rebuild {
         let alerted = match way_out {
             WayOut::Alerted(alerted) => alerted,
             WayOut::Rejected(rejected) => return Err(rejected),
+            WayOut::Dropped(dropped) => {
+                return Ok(say(Judged::Dropped { received_at: record.append_time, dropped: &dropped }));
+            }
             WayOut::Forwarded(_) => unreachable!("the only partition is every record's home"),
             WayOut::Ticked(_) => unreachable!("an event is no tick"),
         };
@@ -95,6 +98,7 @@ impl Rebuild {
             Some(Finding { case: case.clone(), ..finding.clone() })
         });
         let touched = touched.collect();
-        Ok(say(&Judged { received_at: record.append_time, alerted: &alerted, rulings: &rulings, touched }))
+        let received_at = record.append_time;
+        Ok(say(Judged::Alerted { received_at, alerted: &alerted, rulings: &rulings, touched }))
     }
 }

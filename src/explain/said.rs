@@ -11,15 +11,20 @@ use crate::model::{
     Severity, Step, UnixMs, Verdict,
 };
 use crate::pipeline::alert::Alerted;
-use crate::pipeline::detect::Ruling;
+use crate::pipeline::detect::{DropReason, Dropped, Ruling};
+use crate::pipeline::verify::Checked;
 
 /// What the rooms left of one record.
-pub(super) struct Judged<'j, 'r> {
-    pub(super) received_at: UnixMs,
-    pub(super) alerted: &'j Alerted<'r>,
-    pub(super) rulings: &'j [Ruling],
-    /// The cases that it matched, as they stand.
-    pub(super) touched: Vec<Finding>,
+pub(super) enum Judged<'j, 'r> {
+    Alerted {
+        received_at: UnixMs,
+        alerted: &'j Alerted<'r>,
+        rulings: &'j [Ruling],
+        /// The cases that it matched, as they stand.
+        touched: Vec<Finding>,
+    },
+    /// No rule saw it.
+    Dropped { received_at: UnixMs, dropped: &'j Dropped<'r> },
 }
 
 /// One event, explained.
@@ -32,6 +37,9 @@ pub(crate) struct Explained {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) claimed_time: Option<UnixMs>,
     pub(super) flags: Vec<Flag>,
+    /// Why the walk would drop it: it would leave no row, and no rule would see it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) dropped: Option<DropReason>,
     /// The tokens that lay where none may be.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) masked: Vec<Masked>,
@@ -182,31 +190,53 @@ pub(super) fn counted(count: u64, one: &str, more: &str) -> String {
 }
 
 impl Explained {
-    pub(super) fn new(judged: &Judged<'_, '_>, state: State) -> Self {
-        let enriched = &judged.alerted.enriched;
-        let checked = &enriched.checked;
-        let decoded = &checked.decoded;
-        let masked = decoded.leaks.iter();
+    pub(super) fn new(judged: Judged<'_, '_>, state: State) -> Self {
+        let (received_at, alerted, rulings, touched) = match judged {
+            Judged::Alerted { received_at, alerted, rulings, touched } => {
+                (received_at, alerted, rulings, touched)
+            }
+            Judged::Dropped { received_at, dropped } => {
+                let dropped_as = Some(dropped.reason);
+                return Self { dropped: dropped_as, ..Self::bare(&dropped.checked, received_at, state) };
+            }
+        };
+        let enriched = &alerted.enriched;
         let location = enriched.location.as_ref();
         let ruled =
             |ruling: &Ruling| Ruled { rule: ruling.rule, fired: ruling.fired(), why: ruling.why.to_string() };
         Self {
+            place: location.and_then(Place::of),
+            network: location.map(Network::of),
+            device: enriched.device.as_ref().map(|device| device.name.to_string()),
+            geo_build: enriched.geo_build.to_string(),
+            rules: rulings.iter().map(ruled).collect(),
+            cases: touched.iter().map(|finding| Touched::of(finding, alerted)).collect(),
+            ..Self::bare(&enriched.checked, received_at, state)
+        }
+    }
+
+    /// What is known of it before it is placed and judged.
+    fn bare(checked: &Checked<'_>, received_at: UnixMs, state: State) -> Self {
+        let decoded = &checked.decoded;
+        let masked = decoded.leaks.iter();
+        Self {
             // Names are strings and numbers finite: an event can always be written.
             event: serde_json::to_value(&decoded.event).unwrap_or_default(),
-            received_at: judged.received_at,
+            received_at,
             claimed_time: decoded.event.claimed_time,
             flags: decoded.flags.iter().collect(),
+            dropped: None,
             masked: masked
                 .map(|leak| Masked { field: leak.field.clone(), token_ref: leak.token_ref.clone() })
                 .collect(),
             verdict: checked.verdict,
             proof: checked.proof,
-            place: location.and_then(Place::of),
-            network: location.map(Network::of),
-            device: enriched.device.as_ref().map(|device| device.name.to_string()),
-            geo_build: enriched.geo_build.to_string(),
-            rules: judged.rulings.iter().map(ruled).collect(),
-            cases: judged.touched.iter().map(|finding| Touched::of(finding, judged.alerted)).collect(),
+            place: None,
+            network: None,
+            device: None,
+            geo_build: String::new(),
+            rules: Vec::new(),
+            cases: Vec::new(),
             stored_cases: Vec::new(),
             differs: Vec::new(),
             note: state.note(),

@@ -35,6 +35,13 @@ impl fmt::Display for Explained {
             event("/time")
         ))?;
         page.line(&format!("  verdict  {}, proof {}", self.verdict.as_str(), self.proof))?;
+        if let Some(reason) = self.dropped {
+            page.line(&format!(
+                "  dropped  {reason}: an event of this gateway and id was walked within the last ten minutes; no rule sees it"
+            ))?;
+            page.line(&format!("note  {}", self.note))?;
+            return page.json("as decoded", &self.event);
+        }
         page.line(&format!("  place    {}", place(self.place.as_ref())))?;
         page.line(&format!(
             "  network  {}  {}",

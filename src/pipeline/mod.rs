@@ -6,8 +6,8 @@
 //!
 //! Rooms are verbs in the order that data walks through them; what leaves a room is a past participle. A record never
 //! walks back. The first four rooms are pure: no I/O, no wall clock, no async, no randomness; only `detect` holds state.
-//! Every way out has a name: a record is carried on, forwarded to its home partition, counted as control, or rejected
-//! with its reason. consumed = stored + dropped + dead-lettered + forwarded + control, always.
+//! Every way out has a name: a record is carried on, forwarded to its home partition, counted as control, dropped because
+//! its event was walked before, or rejected with its reason. consumed = stored + dropped + dead-lettered + forwarded + control, always.
 
 pub(crate) mod decode;
 pub(crate) mod verify;
@@ -87,6 +87,7 @@ impl Walk {
             match way_out {
                 WayOut::Alerted(alerted) => block.push(&record, alerted),
                 WayOut::Rejected(rejected) => block.reject(&record, rejected),
+                WayOut::Dropped(dropped) => block.drop(&record, dropped.reason),
                 WayOut::Forwarded(copy) => block.forward(&record, copy),
                 WayOut::Ticked(found) => block.tick(&record, found),
             }
@@ -118,6 +119,10 @@ impl Walk {
         let (here, attested_by) = (self.origin.partition, attested_by.as_deref());
         if let Some(copy) = decode::forward(decoded, attested_by, record, &self.bounds, here) {
             return WayOut::Forwarded(copy);
+        }
+        // A record is judged where it is walked to its end: not where it is forwarded, and its copy is no repeat of it.
+        if self.detector.is_repeat(&checked, record, &self.snapshots.detect) {
+            return WayOut::Dropped(detect::Dropped { reason: detect::DropReason::Duplicate, checked });
         }
         let enriched = enrich::enrich(checked, &self.snapshots.enrich, &mut self.enricher);
         let assessed = self.detector.detect(enriched, record, &self.snapshots.detect);
@@ -155,6 +160,8 @@ pub(crate) enum WayOut<'r> {
     Alerted(alert::Alerted<'r>),
     /// It cannot be an event: a dead letter.
     Rejected(decode::Rejected),
+    /// It is an event that was walked before.
+    Dropped(detect::Dropped<'r>),
     /// Another partition is its home: the copy to append there.
     Forwarded(NewRecord),
     /// It is no event and says only that time has passed: control, with what that closed.

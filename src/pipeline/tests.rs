@@ -1,6 +1,8 @@
 //! The rooms together: what a tenant's `signatures` comes to, from the record's header to the row, the rules and the
 //! proof.
 
+mod repeats;
+
 use std::time::Duration;
 
 use aws_lc_rs::hmac;

@@ -54,6 +54,8 @@ pub(crate) struct Counts {
     pub(crate) control: u64,
     /// Their copies are walked at their home.
     pub(crate) forwarded: u64,
+    /// Walked before: their source sent them twice.
+    pub(crate) repeated: u64,
     pub(crate) rejected: BTreeMap<RejectReason, u64>,
 }
 
@@ -91,6 +93,10 @@ impl Walked {
                 counts.forwarded += 1;
                 return;
             }
+            WayOut::Dropped(_) => {
+                counts.repeated += 1;
+                return;
+            }
             WayOut::Rejected(why) => {
                 *counts.rejected.entry(why.reason).or_default() += 1;
                 rejected(&why);
@@ -101,14 +107,14 @@ impl Walked {
     }
 }
 
-/// `1,204 events, 3 control, 17 forwarded, 2 rejected (bad_value 1, not_json 1)`.
+/// `1,204 events, 3 control, 17 forwarded, 5 repeated, 2 rejected (bad_value 1, not_json 1)`.
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rejected: u64 = self.rejected.values().sum();
         write!(
             f,
-            "{} events, {} control, {} forwarded, {rejected} rejected",
-            self.events, self.control, self.forwarded
+            "{} events, {} control, {} forwarded, {} repeated, {rejected} rejected",
+            self.events, self.control, self.forwarded, self.repeated
         )?;
         let reasons: Vec<_> =
             self.rejected.iter().map(|(reason, count)| format!("{reason} {count}")).collect();

@@ -130,13 +130,25 @@ impl Iterator for Simulator {
             let jitter = self.rng.random_range(0.7..1.3);
             self.next_attack = Some(time + every.mul_f64(jitter));
         }
-        if let Some(simulated) = self.attacks.due(self.next_benign, &mut self.people, &mut self.rng) {
-            return Some(simulated);
-        }
-        let time = self.next_benign;
-        self.next_benign = time + self.pause(1_000.0 / self.plan.rate);
-        Some(self.benign(time))
+        let mut simulated = match self.attacks.due(self.next_benign, &mut self.people, &mut self.rng) {
+            Some(simulated) => simulated,
+            None => {
+                let time = self.next_benign;
+                self.next_benign = time + self.pause(1_000.0 / self.plan.rate);
+                self.benign(time)
+            }
+        };
+        simulated.event.id = id_since(simulated.event.id, self.plan.start);
+        Some(simulated)
     }
+}
+
+/// The id of an event of traffic that began at `start`. The same people at another time do other things: a demo that is
+/// started again must not look like one that sends everything twice.
+fn id_since(id: Uuid, start: UnixMs) -> Uuid {
+    // The last 48 bits of a UUID say neither version nor variant.
+    let start = start.get().unsigned_abs() & ((1 << 48) - 1);
+    Uuid::from_u128(id.as_u128() ^ u128::from(start))
 }
 
 /// An id that the seed decides: the same traffic has the same events.
@@ -176,6 +188,10 @@ mod tests {
         };
         assert_eq!(events(7), events(7));
         assert_ne!(events(7), events(8));
+        let later = Plan { start: plan(7).start + Duration::from_secs(60), ..plan(7) };
+        let ids = |plan| Simulator::new(plan).take(100).map(|simulated| simulated.event.id).collect();
+        let (then, now): (Vec<_>, Vec<_>) = (ids(plan(7)), ids(later));
+        assert!(then.iter().zip(&now).all(|(then, now)| then != now));
         let times: Vec<_> =
             Simulator::new(plan(7)).take(2_000).map(|simulated| simulated.event.time).collect();
         assert!(times.is_sorted());

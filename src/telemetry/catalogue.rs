@@ -31,7 +31,7 @@ trait Labels: EncodeLabelSet + Clone + std::hash::Hash + Eq + std::fmt::Debug + 
 labels! {
     /// How a record left the walk.
     ByOutcome { outcome: &'static str }
-    /// Why a record became a dead letter.
+    /// Why a record became a dead letter or was dropped.
     ByReason { reason: &'static str }
     ByRule { rule: &'static str }
     /// `opened` or `raised`.
@@ -97,6 +97,7 @@ pub(crate) struct Metrics {
     pub(crate) records_consumed: Counter,
     pub(crate) records_settled: Counters<ByOutcome>,
     pub(crate) records_dead_lettered: Counters<ByReason>,
+    pub(crate) records_dropped: Counters<ByReason>,
     pub(crate) tokens_masked: Counter,
     pub(crate) events_left_out: Counter,
     pub(crate) blocks_stored: Counter,
@@ -135,6 +136,7 @@ impl Metrics {
             records_consumed: new.counter("jwtrail_records_consumed", "Records that the walk has taken from the event topic; the sum of those settled"),
             records_settled: new.counters("jwtrail_records_settled", "Records by how they left the walk: stored, dropped, dead_lettered, forwarded, control"),
             records_dead_lettered: new.counters("jwtrail_records_dead_lettered", "Records that could not become an event, by reason"),
+            records_dropped: new.counters("jwtrail_records_dropped", "Records that were meant to leave no row, by reason: duplicate (an event that was walked before)"),
             tokens_masked: new.counter("jwtrail_tokens_masked", "Tokens found where none may be, and masked"),
             events_left_out: new.counter("jwtrail_events_left_out", "Events of more sources than a block's summary has room for: audit_gap allows for them"),
             blocks_stored: new.counter("jwtrail_blocks_stored", "Blocks that ClickHouse has acknowledged"),
@@ -145,9 +147,9 @@ impl Metrics {
             lag_records: new.gauges("jwtrail_lag_records", "Records between a partition's end and its commit"),
             findings_opened: new.counters("jwtrail_findings_opened", "Cases opened, by rule"),
             alerts_published: new.counters("jwtrail_alerts_published", "Alerts appended to the outbox, by step"),
-            detector_keys: new.gauges("jwtrail_detector_keys", "Keys that the detector remembers: subject, token, case, gateway"),
+            detector_keys: new.gauges("jwtrail_detector_keys", "Keys that the detector remembers: subject, token, case, gateway, event_id"),
             detector_state_bytes: new.gauge("jwtrail_detector_state_bytes", "Memory that the detector's state takes"),
-            detector_keys_evicted: new.counters("jwtrail_detector_keys_evicted", "Keys or entries dropped because a bound was reached"),
+            detector_keys_evicted: new.counters("jwtrail_detector_keys_evicted", "Keys or entries dropped because a bound was reached; event_id: repeats are found for less than ten minutes"),
             deliveries_attempted: new.counters("jwtrail_deliveries_attempted", "Alerts sent to a destination: delivered, failed (and tried again), given_up, already_told, grouped, about_itself, malformed"),
             deliveries_pending: new.gauges("jwtrail_deliveries_pending", "Alerts read from the outbox and not yet delivered"),
             delivery_seconds: new.histograms("jwtrail_delivery_seconds", "From an alert's append to the destination's answer", || Histogram::new(LONG_SECONDS)),

@@ -38,8 +38,9 @@ impl Gauges {
     pub(super) fn detector(&self, partition: PartitionId, size: StateSize, metrics: &Metrics) {
         let mut owned = self.lock();
         let before = owned.insert(partition, size).unwrap_or_default();
-        let evicted = metrics.detector_keys_evicted.get_or_create(&ByKind { kind: "any" });
-        evicted.inc_by(size.evicted.saturating_sub(before.evicted));
+        let evicted = |kind| metrics.detector_keys_evicted.get_or_create_owned(&ByKind { kind });
+        evicted("any").inc_by(size.evicted.saturating_sub(before.evicted));
+        evicted("event_id").inc_by(size.ids_forgotten.saturating_sub(before.ids_forgotten));
         show(&owned, metrics);
     }
 }
@@ -53,5 +54,6 @@ fn show(owned: &HashMap<PartitionId, StateSize>, metrics: &Metrics) {
     keys("token", sum(|size| size.tokens));
     keys("case", sum(|size| size.cases));
     keys("gateway", sum(|size| size.gateways));
+    keys("event_id", sum(|size| size.ids));
     metrics.detector_state_bytes.set(sum(|size| size.bytes));
 }

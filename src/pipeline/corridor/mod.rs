@@ -149,12 +149,17 @@ impl Context {
         }
         self.metrics.tokens_masked.inc_by(block.masked());
         self.metrics.settled(Outcome::Stored, counts.stored);
+        self.metrics.settled(Outcome::Dropped, counts.dropped());
         self.metrics.settled(Outcome::DeadLettered, counts.dead_letters());
         self.metrics.settled(Outcome::Forwarded, counts.forwarded);
         self.metrics.settled(Outcome::Control, counts.control);
         for (reason, records) in &counts.dead {
             let by = ByReason { reason: reason.as_str() };
             self.metrics.records_dead_lettered.get_or_create(&by).inc_by(*records);
+        }
+        for (reason, records) in &counts.dropped {
+            let by = ByReason { reason: reason.as_str() };
+            self.metrics.records_dropped.get_or_create(&by).inc_by(*records);
         }
         self.metrics.events_left_out.inc_by(block.left_out());
         self.metrics.blocks_stored.inc();

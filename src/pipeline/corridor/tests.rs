@@ -185,3 +185,27 @@ async fn a_walk_that_panics_ends_the_process_as_failed() {
     assert_eq!(house.lifecycle.phase(), Phase::Draining);
     assert!(house.lifecycle.failure().is_some_and(|why| why.contains("partition 0")));
 }
+
+#[tokio::test]
+async fn an_event_that_was_sent_twice_is_one_row_and_its_repeats_are_accounted_for() {
+    let house = House::new().await;
+    let heartbeat = crate::pipeline::store::testing::heartbeat;
+    house.append([heartbeat(), b"{not json".to_vec(), heartbeat(), heartbeat()]).await;
+    // A former owner reserved it all and stored nothing.
+    house.reserved_up_to(3).await;
+    house.start();
+    house.until("stored", async || !house.blocks().await.is_empty()).await;
+    let client = &house.database.client;
+    let sql = "SELECT records, control, mapValues(dropped)[1], mapValues(dead)[1] FROM blocks FINAL";
+    let line: (u64, u64, u64, u64) = client.query(sql).fetch_one().await.unwrap();
+    assert_eq!(line, (4, 1, 2, 1));
+    let sql = "SELECT offset, toString(outcome), toString(reason) FROM rejects FINAL ORDER BY offset";
+    let rejects: Vec<(u64, String, String)> = client.query(sql).fetch_all().await.unwrap();
+    let wanted = [(1, "dead", "not_json"), (2, "dropped", "duplicate"), (3, "dropped", "duplicate")];
+    assert_eq!(rejects, wanted.map(|(offset, outcome, why)| (offset, outcome.to_owned(), why.to_owned())));
+    let dropped = ByReason { reason: "duplicate" };
+    house
+        .until("counted", async || house.context.metrics.records_dropped.get_or_create(&dropped).get() == 2)
+        .await;
+    house.stop().await;
+}

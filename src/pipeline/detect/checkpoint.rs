@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Detector, Limits, cases, replay, travel};
+use super::{Detector, Limits, cases, repeats, replay, travel};
 use crate::log::NewRecord;
 use crate::model::{LogId, PartitionId, UnixMs};
 
@@ -44,6 +44,8 @@ pub(super) enum Store {
     Subject,
     Token,
     Case,
+    /// Ids of events, by which repeats are known: some of a minute's.
+    Id,
     /// One record: stream time.
     Clock,
 }
@@ -55,6 +57,7 @@ impl Store {
             Self::Subject => b's',
             Self::Token => b't',
             Self::Case => b'c',
+            Self::Id => b'i',
             Self::Clock => b'x',
         }
     }
@@ -66,6 +69,7 @@ impl Store {
             Self::Subject => "subject",
             Self::Token => "token",
             Self::Case => "case",
+            Self::Id => "run of ids",
             Self::Clock => "stream time",
         }
     }
@@ -216,6 +220,7 @@ impl Restoring {
         detector.travel.restore(self.entries(Store::Subject, |bytes| travel::read(bytes, &sites))?);
         detector.replay.restore(self.entries(Store::Token, |bytes| replay::read(bytes, &sites))?);
         detector.cases.restore(self.entries(Store::Case, cases::read)?);
+        detector.repeats.restore(self.entries(Store::Id, repeats::read)?);
         for clock in self.entries::<(), i64>(Store::Clock, read_plain)? {
             detector.stream_time = UnixMs::new(clock.value);
         }
@@ -289,6 +294,7 @@ impl Detector {
         self.travel.write_changes(&mut changes);
         self.replay.write_changes(&mut changes);
         self.cases.write_changes(&mut changes);
+        self.repeats.write_changes(&mut changes);
         let complete = self.changed() == 0;
         if complete {
             let stream_time = self.stream_time.get();
@@ -304,5 +310,6 @@ impl Detector {
             + self.travel.changed()
             + self.replay.changed()
             + self.cases.changed()
+            + self.repeats.changed()
     }
 }

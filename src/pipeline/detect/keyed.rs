@@ -340,7 +340,7 @@ fn minute_after(time: UnixMs) -> u32 {
 }
 
 /// Minutes since the epoch: 32 bits reach beyond the year 10000. Times before the epoch are minute 0.
-fn minute_of(ms: i64) -> u32 {
+pub(super) fn minute_of(ms: i64) -> u32 {
     u32::try_from(ms.div_euclid(MINUTE_MS).max(0)).unwrap_or(u32::MAX)
 }
 

@@ -16,6 +16,8 @@ mod sessions;
 mod sites;
 mod terms;
 
+mod repeats;
+
 mod cases;
 
 mod travel;
@@ -33,6 +35,7 @@ mod words;
 pub(super) mod tests;
 
 use super::enrich::Enriched;
+use super::verify::Checked;
 use crate::log::Record;
 use crate::model::{Case, CaseUpdate, Flag, RuleId, UnixMs};
 
@@ -49,12 +52,15 @@ pub(crate) struct Limits {
     pub(crate) tokens_bytes: usize,
     /// For each rule: a flood of one rule's cases drops no other's.
     pub(crate) cases_bytes: usize,
+    /// Ids of events: over it they are remembered for less than ten minutes.
+    pub(crate) ids_bytes: usize,
 }
 
 impl Default for Limits {
-    /// About 300,000 subjects with two stays each, 400,000 tokens, and 3,500 cases a rule.
+    /// About 300,000 subjects with two stays each, 400,000 tokens, 3,500 cases a rule, and the ids of 10 minutes of
+    /// 1,400 events a second.
     fn default() -> Self {
-        Self { subjects_bytes: 128 << 20, tokens_bytes: 64 << 20, cases_bytes: 16 << 20 }
+        Self { subjects_bytes: 128 << 20, tokens_bytes: 64 << 20, cases_bytes: 16 << 20, ids_bytes: 64 << 20 }
     }
 }
 
@@ -62,12 +68,28 @@ impl Default for Limits {
 pub(crate) struct Detector {
     /// The highest `received_at` walked: state, cases and timers expire by it.
     stream_time: UnixMs,
+    repeats: repeats::Repeats,
     sites: sites::Sites,
     travel: travel::Travel,
     replay: replay::Replay,
     cases: cases::Cases,
     /// Keys of records that others left and that nothing here answers for: the next checkpoints remove them.
     stale: Vec<Box<[u8]>>,
+}
+
+crate::model::words! {
+    /// Why a record is dropped, which is intended: the reason in `rejects` and in the block's line.
+    DropReason {
+        /// Its event was walked before: the source sent it twice.
+        Duplicate = "duplicate",
+    }
+}
+
+/// A record that no rule judges and that leaves no row of `events`.
+#[derive(Debug)]
+pub(crate) struct Dropped<'r> {
+    pub(crate) reason: DropReason,
+    pub(crate) checked: Checked<'r>,
 }
 
 /// What `detect` leaves.
@@ -87,10 +109,14 @@ pub(crate) struct StateSize {
     pub(crate) tokens: usize,
     pub(crate) cases: usize,
     pub(crate) gateways: usize,
+    /// Of events, by which repeats are known.
+    pub(crate) ids: usize,
     /// Estimated from sizes and capacities.
     pub(crate) bytes: usize,
     /// What had to make room since the start: where it did, the order of arrival may matter.
     pub(crate) evicted: u64,
+    /// Ids that had to make room within their ten minutes since the start.
+    pub(crate) ids_forgotten: u64,
 }
 
 impl Default for Detector {
@@ -103,12 +129,22 @@ impl Detector {
     pub(crate) fn with_limits(limits: Limits) -> Self {
         Self {
             stream_time: UnixMs::new(i64::MIN),
+            repeats: repeats::Repeats::new(limits.ids_bytes),
             sites: sites::Sites::default(),
             travel: travel::Travel::new(limits.subjects_bytes),
             replay: replay::Replay::new(limits.tokens_bytes),
             cases: cases::Cases::new(limits.cases_bytes),
             stale: Vec::new(),
         }
+    }
+
+    /// Whether an event of the same tenant, gateway and id was walked here within the last ten minutes. If not, this one
+    /// has been now: call it once a record, and only where the record is judged, not where it is forwarded.
+    pub(crate) fn is_repeat(&mut self, checked: &Checked<'_>, record: &Record<'_>, rules: &Rulebook) -> bool {
+        self.advance(record.append_time);
+        let attested = checked.attested_by.is_some();
+        let id = repeats::EventHash::of(&checked.decoded.event, attested, rules.event_ids());
+        self.repeats.is_repeat(id, self.stream_time)
     }
 
     /// Runs every rule over one event.
@@ -151,14 +187,18 @@ impl Detector {
         self.cases.next_due()
     }
 
-    /// A record is walked: stream time moves on, and what it has passed expires or closes.
+    /// A record is walked to its end: what stream time has passed expires or closes.
     fn begin(&mut self, record: &Record<'_>) {
-        if record.append_time > self.stream_time {
-            self.stream_time = record.append_time;
+        self.advance(record.append_time);
+        self.cases.begin(record.offset, self.stream_time);
+    }
+
+    fn advance(&mut self, append_time: UnixMs) {
+        if append_time > self.stream_time {
+            self.stream_time = append_time;
             self.travel.expire(self.stream_time);
             self.replay.expire(self.stream_time);
         }
-        self.cases.begin(record.offset, self.stream_time);
     }
 
     /// The answers in the order of [`RULES`].
@@ -184,8 +224,14 @@ impl Detector {
             tokens: self.replay.tokens(),
             cases: self.cases.len(),
             gateways: 0,
-            bytes: self.travel.bytes() + self.replay.bytes() + self.cases.bytes() + self.sites.bytes(),
+            ids: self.repeats.len(),
+            bytes: self.travel.bytes()
+                + self.replay.bytes()
+                + self.cases.bytes()
+                + self.sites.bytes()
+                + self.repeats.bytes(),
             evicted: self.travel.evicted() + self.replay.evicted() + self.cases.evicted(),
+            ids_forgotten: self.repeats.forgotten(),
         }
     }
 }

@@ -1,9 +1,11 @@
 //! The rules as configured: declared backends and egress groups, issuers that share subjects, subjects that are clients.
+//! With them the key under which ids of events are remembered.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::hmac;
 use hashbrown::{HashMap, HashSet};
 
 use super::nets::NetMap;
@@ -15,6 +17,8 @@ use crate::model::{ClaimedToken, Event, Grant, SubjectKind, TenantId};
 pub(crate) struct Rulebook {
     tenants: HashMap<TenantId, TenantRules>,
     heartbeat_every: Duration,
+    /// The same for the whole installation, however often rules change.
+    event_ids: hmac::Key,
 }
 
 /// How late an event may come and still be counted in time (PROMISE, "Order and time").
@@ -25,7 +29,8 @@ pub(super) const MISSED_HEARTBEATS: u32 = 3;
 
 impl Default for Rulebook {
     fn default() -> Self {
-        Self { tenants: HashMap::new(), heartbeat_every: Duration::from_secs(30) }
+        let event_ids = hmac::Key::new(hmac::HMAC_SHA256, &[0; 32]);
+        Self { tenants: HashMap::new(), heartbeat_every: Duration::from_secs(30), event_ids }
     }
 }
 
@@ -104,6 +109,16 @@ impl Rulebook {
     /// With sources that send a heartbeat every so often.
     pub(crate) fn with_heartbeats(self, every: Duration) -> Self {
         Self { heartbeat_every: every, ..self }
+    }
+
+    /// With the key that hashes the ids by which repeats are known, [`crate::keys::event_ids`], in place of one that
+    /// everybody knows.
+    pub(crate) fn with_event_ids(self, event_ids: hmac::Key) -> Self {
+        Self { event_ids, ..self }
+    }
+
+    pub(super) const fn event_ids(&self) -> &hmac::Key {
+        &self.event_ids
     }
 
     /// How often a source says that it is there.

@@ -8,11 +8,12 @@ use bytes::Bytes;
 
 use super::dead_letter::{self, Dead};
 use super::retention::Retention;
-use super::rows::{event_row, finding_row, origin_text, reject_row};
+use super::rows::{Reject, event_row, finding_row, origin_text, reject_row};
 use crate::log::{NewRecord, Origin, Record, Topic};
 use crate::model::{Alert, Finding, FindingId, Offset, RuleId, UnixMs};
 use crate::pipeline::alert::{Alerted, Found};
 use crate::pipeline::decode::{self, RejectReason, Rejected};
+use crate::pipeline::detect::DropReason;
 use crate::pipeline::summarize::Tally;
 
 /// More rows than this would be split by ClickHouse into two blocks, and a token holds for one (PROMISE).
@@ -46,13 +47,15 @@ impl fmt::Display for BlockId {
     }
 }
 
-/// What became of a block's records. Nothing is dropped yet: duplicates at the source are not looked for.
+/// What became of a block's records.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     /// A row of `events`.
     pub(crate) stored: u64,
     /// A dead letter, by reason.
     pub(crate) dead: BTreeMap<RejectReason, u64>,
+    /// No row, and intended.
+    pub(crate) dropped: BTreeMap<DropReason, u64>,
     /// Copied to its home partition.
     pub(crate) forwarded: u64,
     /// Heartbeats, marks and ticks.
@@ -62,7 +65,11 @@ pub(crate) struct Counts {
 impl Counts {
     /// All records: each is counted once, under one name.
     pub(crate) fn records(&self) -> u64 {
-        self.stored + self.dead_letters() + self.forwarded + self.control
+        self.stored + self.dropped() + self.dead_letters() + self.forwarded + self.control
+    }
+
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.values().sum()
     }
 
     pub(crate) fn dead_letters(&self) -> u64 {
@@ -194,11 +201,18 @@ impl Block {
             field: &rejected.field,
             value_bytes: record.value.len(),
         };
-        reject_row(&mut self.rejects, &self.origin, &dead);
+        reject_row(&mut self.rejects, &self.origin, &Reject::dead(&dead));
         let key = record.key.map(decode::mask_record);
         let letter = dead_letter::letter(&self.origin, &dead, key, rejected.masked);
         self.carried_bytes += size_bytes(&letter);
         self.dead_letters.push(letter);
+    }
+
+    /// A record that leaves a row of `rejects` alone.
+    pub(crate) fn drop(&mut self, record: &Record<'_>, reason: DropReason) {
+        self.note(record);
+        *self.counts.dropped.entry(reason).or_default() += 1;
+        reject_row(&mut self.rejects, &self.origin, &Reject::dropped(record, reason));
     }
 
     /// A record that goes to its home partition with this block's commit.

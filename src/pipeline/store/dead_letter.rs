@@ -11,7 +11,7 @@ pub(crate) const ORIGIN_HEADER: &str = "jwtrail-origin";
 /// When the log took it, in milliseconds.
 pub(crate) const APPEND_HEADER: &str = "jwtrail-append-ms";
 
-/// A record that left no row: a row of `rejects`.
+/// A record that could not become a row.
 pub(super) struct Dead<'a> {
     pub(super) offset: Offset,
     pub(super) received_at: UnixMs,

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::block::CutBlock;
 use super::dead_letter::{self, Dead};
-use super::rows::{block_row, finding_row, reject_row};
+use super::rows::{Reject, block_row, finding_row, reject_row};
 use super::tables::{BLOCKS, FINDINGS, REJECTS, Table};
 use super::{Counts, StoreError};
 use crate::clickhouse::{Client, InsertLabel};
@@ -77,7 +77,7 @@ impl Store {
         let (mut letters, mut rejects) = (block.dead_letters.clone(), block.rejects.to_vec());
         for &row in &events.refused {
             let (letter, dead) = refused(block, row);
-            reject_row(&mut rejects, &block.id.origin, &dead);
+            reject_row(&mut rejects, &block.id.origin, &Reject::dead(&dead));
             letters.push(letter);
         }
         let refused = events.refused.len() as u64;

@@ -5,8 +5,9 @@ use super::dead_letter::Dead;
 use crate::clickhouse::RowSink;
 use crate::log::{Origin, Record};
 use crate::model::{
-    ClaimedToken, Confidence, Event, Finding, Login, Request, Severity, SubjectKind, Text, UnixMs,
+    ClaimedToken, Confidence, Event, Finding, Login, Offset, Request, Severity, SubjectKind, Text, UnixMs,
 };
+use crate::pipeline::detect::DropReason;
 use crate::pipeline::enrich::Enriched;
 
 /// A row of `events`. Every column is a function of the log and of the snapshots: walked again, the same bytes.
@@ -168,15 +169,39 @@ pub(super) fn finding_row(row: &mut impl RowSink, origin: (&str, &str, u32), fin
     origin_columns(row, origin);
 }
 
+/// A record that left no row of `events`: a row of `rejects`.
+pub(super) struct Reject<'a> {
+    pub(super) offset: Offset,
+    pub(super) received_at: UnixMs,
+    /// The word of `outcome`.
+    outcome: &'static str,
+    reason: &'static str,
+    /// A JSON pointer to what was at fault; empty where nothing was.
+    field: &'a str,
+    value_bytes: usize,
+}
+
+impl<'a> Reject<'a> {
+    pub(super) const fn dead(dead: &Dead<'a>) -> Self {
+        let Dead { offset, received_at, reason, field, value_bytes } = *dead;
+        Self { offset, received_at, outcome: "dead", reason: reason.as_str(), field, value_bytes }
+    }
+
+    pub(super) const fn dropped(record: &Record<'a>, reason: DropReason) -> Self {
+        let (offset, received_at, value_bytes) = (record.offset, record.append_time, record.value.len());
+        Self { offset, received_at, outcome: "dropped", reason: reason.as_str(), field: "", value_bytes }
+    }
+}
+
 /// A row of `rejects`.
-pub(super) fn reject_row(row: &mut impl RowSink, origin: &Origin, dead: &Dead<'_>) {
+pub(super) fn reject_row(row: &mut impl RowSink, origin: &Origin, reject: &Reject<'_>) {
     origin_columns(row, origin_text(origin));
-    row.u64("offset", dead.offset.get().unsigned_abs());
-    row.time("received_at", dead.received_at);
-    row.word("outcome", "dead");
-    row.word("reason", dead.reason.as_str());
-    row.text("field", dead.field);
-    row.u64("value_bytes", dead.value_bytes as u64);
+    row.u64("offset", reject.offset.get().unsigned_abs());
+    row.time("received_at", reject.received_at);
+    row.word("outcome", reject.outcome);
+    row.word("reason", reject.reason);
+    row.text("field", reject.field);
+    row.u64("value_bytes", reject.value_bytes as u64);
 }
 
 /// A row of `blocks`. `received_at` is the append time of the block's last record.
@@ -193,7 +218,7 @@ pub(super) fn block_row(
     row.time("received_at", received_at);
     row.u64("records", counts.records());
     row.u64("rows", counts.stored);
-    row.counts("dropped", std::iter::empty::<(&str, u64)>());
+    row.counts("dropped", counts.dropped.iter().map(|(reason, &count)| (reason.as_str(), count)));
     row.counts("dead", counts.dead.iter().map(|(reason, &count)| (reason.as_str(), count)));
     row.u64("forwarded", counts.forwarded);
     row.u64("control", counts.control);

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::block::{BlockId, Counts};
 use super::dead_letter::Dead;
-use super::rows::{block_row, event_row, finding_row, reject_row};
+use super::rows::{Reject, block_row, event_row, finding_row, reject_row};
 use crate::clickhouse::Columns;
 use crate::log::{Batch, Origin, Topic};
 use crate::model::*;
@@ -45,7 +45,7 @@ pub(super) static REJECTS: LazyLock<Table> = LazyLock::new(|| {
         field: "",
         value_bytes: 0,
     };
-    Table::new("rejects", |columns| reject_row(columns, &any_origin(), &dead))
+    Table::new("rejects", |columns| reject_row(columns, &any_origin(), &Reject::dead(&dead)))
 });
 
 pub(super) static BLOCKS: LazyLock<Table> = LazyLock::new(|| {

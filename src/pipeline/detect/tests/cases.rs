@@ -101,7 +101,8 @@ fn a_wave_over_many_subjects_does_not_start_at_one_time() {
 
 #[test]
 fn state_stays_bounded_under_a_flood_of_subjects() {
-    let limits = Limits { subjects_bytes: 64 << 10, tokens_bytes: 64 << 10, cases_bytes: 64 << 10 };
+    let limits =
+        Limits { subjects_bytes: 64 << 10, tokens_bytes: 64 << 10, cases_bytes: 64 << 10, ids_bytes: 0 };
     let mut detector = Detector::with_limits(limits);
     let flood: Vec<Line> = (0..1_500)
         .flat_map(|number| {

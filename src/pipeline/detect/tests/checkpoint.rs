@@ -109,7 +109,8 @@ fn arrived(arrivals: Vec<(Draw, i64, u8, i64)>) -> Vec<Line> {
 }
 
 /// So little room that there is hardly a walk in which nothing makes room for something.
-const NARROW: Limits = Limits { subjects_bytes: 4_000, tokens_bytes: 3_000, cases_bytes: 30_000 };
+const NARROW: Limits =
+    Limits { subjects_bytes: 4_000, tokens_bytes: 3_000, cases_bytes: 30_000, ids_bytes: 2_000 };
 
 #[test]
 fn a_restored_detector_is_the_one_that_walked_from_the_start() {

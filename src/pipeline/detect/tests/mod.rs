@@ -12,6 +12,6 @@ mod cases;
 
 mod scenarios;
 
-mod property;
+pub(super) mod property;
 
 mod checkpoint;

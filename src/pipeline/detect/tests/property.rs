@@ -302,7 +302,7 @@ fn every_order<T: Clone>(items: &[T], mut each: impl FnMut(&[T])) {
 }
 
 /// The same draws in every run.
-pub(super) fn runner(cases: u32) -> TestRunner {
+pub(in crate::pipeline::detect) fn runner(cases: u32) -> TestRunner {
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
 }

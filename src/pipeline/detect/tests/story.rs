@@ -189,7 +189,7 @@ impl Line {
         }
     }
 
-    fn enriched(&self) -> Enriched<'_> {
+    pub(in crate::pipeline) fn enriched(&self) -> Enriched<'_> {
         let text = |text: &'_ str| Cow::Owned(text.to_owned());
         let key = self.proved.then_some(Confirmation { jkt: Some(Cow::Borrowed("key")), x5t_s256: None });
         let event = Event {

@@ -10,6 +10,7 @@ use crate::clickhouse::Columns;
 use crate::log::NewRecord;
 use crate::model::{Offset, RuleId, Severity};
 use crate::pipeline::decode::RejectReason;
+use crate::pipeline::detect::DropReason;
 
 #[test]
 fn a_block_is_named_by_its_log_its_partition_and_its_range() {
@@ -27,10 +28,12 @@ fn every_record_has_one_outcome() {
     push(&mut block, 4, br#"{"version": 1, "kind": "of tomorrow"}"#);
     let batch = batch(5, &event("accepted", "bob"));
     block.forward(&batch.iter().next().unwrap(), NewRecord::default());
+    block.drop(&batch.iter().next().unwrap(), DropReason::Duplicate);
     let block = block.cut(at(5));
     let counts = &block.counts;
     assert_eq!((counts.stored, counts.dead_letters(), counts.forwarded, counts.control), (1, 2, 1, 1));
-    assert_eq!(counts.records(), 5);
+    assert_eq!(counts.dropped, [(DropReason::Duplicate, 1)].into());
+    assert_eq!(counts.records(), 6);
     assert_eq!(
         counts.dead.keys().copied().collect::<Vec<_>>(),
         [RejectReason::NotJson, RejectReason::UnknownKind]

@@ -1,0 +1,428 @@
+//! Events that their source sent twice (PROMISE, clause 7): the ids walked in the last ten minutes, as keyed hashes.
+//!
+//! The hashes lie in buckets, one a minute of stream time, in the order of the log; one table over all of them answers.
+//! A bucket only grows at its end, until time drops it whole or the bound takes its oldest: a checkpoint writes what was
+//! added since the last one, in chunks, and removes the chunks of buckets that are gone.
+
+use std::collections::VecDeque;
+
+use aws_lc_rs::hmac;
+use hashbrown::HashTable;
+
+use super::checkpoint::{Changes, Restored, Store, StoreKey};
+use super::keyed::minute_of;
+use crate::model::{Event, UnixMs};
+
+/// An id is remembered for so many whole minutes of stream time, and what is left of the one it came in.
+const MINUTES: u32 = 10;
+
+/// The table has a power of two of places, a byte beside each. Up to this share of them it clears in place what was
+/// removed; beyond, it would double instead.
+const FULL: (usize, usize) = (7, 16);
+/// What a place of the table comes to, with the ids in the buckets, which grow by doubling.
+const PLACE_BYTES: usize = size_of::<EventHash>() + 1 + 2 * size_of::<EventHash>() * FULL.0 / FULL.1;
+
+/// Names an event for as long as repeats of it are looked for: half of an HMAC-SHA256, so that nobody without the key
+/// can make two events collide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct EventHash(u128);
+
+impl EventHash {
+    /// `attested`: whether a signature that counts says so. Whoever may write to the topic but not sign must not be able
+    /// to get ahead of a signed event and have that dropped.
+    pub(super) fn of(event: &Event<'_>, attested: bool, key: &hmac::Key) -> Self {
+        let mut context = hmac::Context::with_key(key);
+        context.update(event.id.as_bytes());
+        context.update(&[u8::from(attested)]);
+        context.update(event.tenant.as_bytes());
+        // Names have no control characters.
+        context.update(b"\x1f");
+        context.update(event.source.gateway.as_bytes());
+        let tag = context.sign();
+        let half = tag.as_ref().first_chunk();
+        Self(half.map_or(0, |half| u128::from_be_bytes(*half)))
+    }
+
+    /// For the table: the hash is as good as random already.
+    #[expect(clippy::cast_possible_truncation, reason = "the low half of it")]
+    const fn short(self) -> u64 {
+        self.0 as u64
+    }
+}
+
+/// At most so many ids are one record of a checkpoint: 16 KiB.
+const CHUNK_IDS: usize = 1_024;
+
+/// Where a chunk of ids belongs: its minute, and the number of its first id in that minute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ChunkKey {
+    minute: u32,
+    first: u32,
+}
+
+impl StoreKey for ChunkKey {
+    type Bytes = Vec<u8>;
+
+    fn to_bytes(&self) -> Vec<u8> {
+        [self.minute.to_be_bytes(), self.first.to_be_bytes()].concat()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (minute, first) = bytes.split_first_chunk()?;
+        let (minute, first) = (u32::from_be_bytes(*minute), u32::from_be_bytes(first.try_into().ok()?));
+        Some(Self { minute, first })
+    }
+}
+
+/// Reads a chunk of a checkpoint.
+pub(super) fn read(bytes: &[u8]) -> Option<Vec<EventHash>> {
+    let (ids, rest) = bytes.as_chunks();
+    rest.is_empty().then(|| ids.iter().map(|id| EventHash(u128::from_be_bytes(*id))).collect())
+}
+
+/// One partition's ids.
+pub(super) struct Repeats {
+    table: HashTable<EventHash>,
+    /// Oldest first; none is empty.
+    minutes: VecDeque<Minute>,
+    max_ids: usize,
+    forgotten: u64,
+    /// Chunks of minutes that are gone: the next checkpoint removes them.
+    gone: Vec<ChunkKey>,
+}
+
+#[derive(Default)]
+struct Minute {
+    /// Of stream time, since the epoch.
+    minute: u32,
+    /// In the order of the log. They are numbered from 0; the oldest may be gone.
+    ids: VecDeque<EventHash>,
+    /// The number of the id that comes next.
+    next: u32,
+    /// Those before this number are in the checkpoints.
+    written: u32,
+    /// The first numbers of the chunks that are.
+    chunks: Vec<u32>,
+}
+
+impl Minute {
+    fn push(&mut self, id: EventHash) {
+        self.ids.push_back(id);
+        self.next += 1;
+    }
+
+    fn unwritten(&self) -> usize {
+        ((self.next - self.written) as usize).min(self.ids.len())
+    }
+
+    /// The next chunk to write; it is noted as written.
+    fn chunk(&mut self) -> Option<(ChunkKey, Vec<u8>)> {
+        let unwritten = self.unwritten();
+        let start = self.ids.len() - unwritten;
+        let chunk = self.ids.range(start..start + unwritten.min(CHUNK_IDS));
+        let bytes: Vec<u8> = chunk.flat_map(|id| id.0.to_be_bytes()).collect();
+        let first = self.next - u32::try_from(unwritten).ok()?;
+        self.written = first + u32::try_from(bytes.len() / size_of::<EventHash>()).ok()?;
+        if bytes.is_empty() {
+            return None;
+        }
+        self.chunks.push(first);
+        Some((ChunkKey { minute: self.minute, first }, bytes))
+    }
+}
+
+impl Repeats {
+    pub(super) fn new(max_bytes: usize) -> Self {
+        let places = (max_bytes / PLACE_BYTES).checked_ilog2().map_or(0, |bits| 1 << bits);
+        Self::of(places * FULL.0 / FULL.1)
+    }
+
+    fn of(max_ids: usize) -> Self {
+        let (table, minutes, gone) = (HashTable::new(), VecDeque::new(), Vec::new());
+        Self { table, minutes, max_ids, forgotten: 0, gone }
+    }
+
+    /// Whether that event was walked in the last ten minutes. If not, it has been now.
+    pub(super) fn is_repeat(&mut self, id: EventHash, stream_time: UnixMs) -> bool {
+        let minute = minute_of(stream_time.get());
+        while self.minutes.front().is_some_and(|oldest| oldest.minute + MINUTES < minute) {
+            self.drop_oldest_minute();
+        }
+        if self.table.find(id.short(), |known| *known == id).is_some() {
+            return true;
+        }
+        self.table.insert_unique(id.short(), id, |id| id.short());
+        match self.minutes.back_mut().filter(|newest| newest.minute == minute) {
+            Some(newest) => newest.push(id),
+            None => {
+                let mut newest = Minute { minute, ..Minute::default() };
+                newest.push(id);
+                self.minutes.push_back(newest);
+            }
+        }
+        if self.table.len() > self.max_ids {
+            self.forget_oldest();
+        }
+        false
+    }
+
+    /// The window shrinks rather than that memory grows.
+    fn forget_oldest(&mut self) {
+        let Some(oldest) = self.minutes.front_mut() else { return };
+        let forgotten = oldest.ids.pop_front();
+        if oldest.ids.is_empty() {
+            self.drop_oldest_minute();
+        }
+        if let Some(id) = forgotten {
+            self.remove(id);
+            self.forgotten += 1;
+        }
+    }
+
+    fn drop_oldest_minute(&mut self) {
+        let Some(Minute { minute, ids, chunks, .. }) = self.minutes.pop_front() else { return };
+        self.gone.extend(chunks.into_iter().map(|first| ChunkKey { minute, first }));
+        for id in ids {
+            self.remove(id);
+        }
+    }
+
+    fn remove(&mut self, id: EventHash) {
+        if let Ok(entry) = self.table.find_entry(id.short(), |known| *known == id) {
+            entry.remove();
+        }
+    }
+
+    /// Puts what was added since the last checkpoint into `changes`, as far as there is room.
+    pub(super) fn write_changes(&mut self, changes: &mut Changes) {
+        while !changes.is_full()
+            && let Some(key) = self.gone.pop()
+        {
+            changes.remove(Store::Id, &key.to_bytes());
+        }
+        for minute in &mut self.minutes {
+            while !changes.is_full()
+                && let Some((key, ids)) = minute.chunk()
+            {
+                changes.put(Store::Id, &key.to_bytes(), 0, 0, |out| out.extend_from_slice(&ids));
+            }
+        }
+    }
+
+    /// How many records a checkpoint would have.
+    pub(super) fn changed(&self) -> usize {
+        let chunks = |minute: &Minute| minute.unwritten().div_ceil(CHUNK_IDS);
+        self.gone.len() + self.minutes.iter().map(chunks).sum::<usize>()
+    }
+
+    /// Takes what [`Self::write_changes`] wrote, in any order. The newest count and no others than the bound has room for:
+    /// a chunk may hold what had to make room after it was written.
+    pub(super) fn restore(&mut self, mut chunks: Vec<Restored<ChunkKey, Vec<EventHash>>>) {
+        chunks.sort_by_key(|chunk| chunk.key);
+        let all: usize = chunks.iter().map(|chunk| chunk.value.len()).sum();
+        let mut forgotten = all.saturating_sub(self.max_ids);
+        for Restored { key: ChunkKey { minute, first }, value: ids, .. } in chunks {
+            if self.minutes.back().is_none_or(|newest| newest.minute != minute) {
+                self.minutes.push_back(Minute { minute, ..Minute::default() });
+            }
+            let Some(newest) = self.minutes.back_mut() else { continue };
+            newest.chunks.push(first);
+            newest.next = first;
+            for id in ids {
+                newest.next += 1;
+                if forgotten > 0 {
+                    forgotten -= 1;
+                    continue;
+                }
+                newest.ids.push_back(id);
+                self.table.insert_unique(id.short(), id, |id| id.short());
+            }
+            newest.written = newest.next;
+        }
+        while self.minutes.front().is_some_and(|oldest| oldest.ids.is_empty()) {
+            self.drop_oldest_minute();
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        let places: usize = self.minutes.iter().map(|minute| minute.ids.capacity()).sum();
+        self.table.allocation_size() + places * size_of::<EventHash>()
+    }
+
+    /// How many ids had to make room for newer ones within their ten minutes.
+    pub(super) const fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::log::NewRecord;
+    use crate::model::{LogId, PartitionId};
+    use crate::pipeline::detect::tests::property::runner;
+    use crate::pipeline::detect::tests::story::{Line, T0};
+    use crate::pipeline::detect::{Detector, Limits, Restoring};
+
+    /// Each letter is an event, in a second of its own from minute `start` on, and `|` the end of a minute. Gives the
+    /// letters that are repeats.
+    fn check(max_ids: usize, story: &str, repeats: &str) {
+        let mut seen = Repeats::of(max_ids);
+        let (mut minute, mut second, mut told) = (29_000_000_i64, 0, String::new());
+        for letter in story.chars().filter(|letter| !letter.is_whitespace()) {
+            if letter == '|' {
+                (minute, second) = (minute + 1, 0);
+                continue;
+            }
+            let time = UnixMs::new(minute * 60_000 + second * 1_000);
+            second += 1;
+            if seen.is_repeat(EventHash(u128::from(letter)), time) {
+                told.push(letter);
+            }
+            assert!(seen.len() <= max_ids);
+            let in_minutes: usize = seen.minutes.iter().map(|minute| minute.ids.len()).sum();
+            assert_eq!(seen.len(), in_minutes, "table and buckets hold the same");
+            assert!(seen.minutes.iter().all(|minute| !minute.ids.is_empty()));
+        }
+        assert_eq!(told, repeats, "{story}");
+    }
+
+    #[test]
+    fn an_id_is_remembered_for_ten_minutes() {
+        check(100, "a b a c b", "ab");
+        check(100, "a ||||| ||||| a", "a");
+        check(100, "a ||||| ||||| | a", "");
+        // From when it first came: a repeat makes it no younger.
+        check(100, "a ||||| a ||||| | a a", "aa");
+        check(100, "a | b | c ||||| |||| a b c | a b c", "bcac");
+    }
+
+    #[test]
+    fn the_bound_shrinks_the_window() {
+        check(3, "a b c d  b c d", "bcd");
+        check(3, "a b c d  a", "");
+        check(3, "a | b | c | d a  c d a", "cda");
+        check(1, "a a b b a", "ab");
+    }
+
+    #[test]
+    fn an_event_is_named_by_tenant_gateway_id_and_whether_it_is_signed() {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, b"of the tests");
+        let hash = |tenant: &str, gateway: &str, id, attested, key: &hmac::Key| {
+            let line = Line::new(0, "alice", "Paris");
+            let mut event = line.enriched().checked.decoded.event;
+            event.id = Uuid::from_u128(id);
+            event.tenant = tenant.to_owned().into();
+            event.source.gateway = gateway.to_owned().into();
+            EventHash::of(&event, attested, key)
+        };
+        let first = hash("acme", "edge-1", 1, true, &key);
+        assert_eq!(first, hash("acme", "edge-1", 1, true, &key));
+        let other_key = hmac::Key::new(hmac::HMAC_SHA256, b"another");
+        for other in [
+            hash("acme", "edge-1", 2, true, &key),
+            hash("acme", "edge-2", 1, true, &key),
+            hash("acm", "edge-1", 1, true, &key),
+            hash("acme", "edge-1", 1, false, &key),
+            hash("acme", "edge-1", 1, true, &other_key),
+        ] {
+            assert_ne!(first, other);
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded_by_what_the_limit_says() {
+        const MAX_BYTES: usize = 1 << 20;
+        let mut seen = Repeats::new(MAX_BYTES);
+        assert!(seen.max_ids > 10_000);
+        for number in 0..200_000_i64 {
+            // As a keyed hash spreads them.
+            let id =
+                EventHash(u128::from(number.unsigned_abs()).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060));
+            seen.is_repeat(id, UnixMs::new(number * 3));
+            assert!(seen.bytes() <= MAX_BYTES, "{} after {number}", seen.bytes());
+        }
+        assert!(seen.forgotten() > 0);
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Then {
+        GoOn,
+        Checkpoint { max_bytes: usize },
+        TakeOver,
+    }
+
+    /// What is restored from checkpoints, and walked on from there for state alone, is what has walked from the start.
+    #[test]
+    fn a_restored_window_is_the_one_that_walked_from_the_start() {
+        let then = prop_oneof![
+            Just(Then::GoOn),
+            (1..200usize).prop_map(|max_bytes| Then::Checkpoint { max_bytes }),
+            Just(Then::Checkpoint { max_bytes: usize::MAX }),
+            Just(Then::TakeOver),
+        ];
+        // A second or so apart, seldom minutes.
+        let pause = prop_oneof![20 => 0..5_000i64, 1 => 0..15 * 60_000i64];
+        let step = (prop::collection::vec((pause, 0..60u128), 0..40), then);
+        let limits = prop_oneof![2_000..5_000usize, Just(1 << 20)];
+        let strategy = (prop::collection::vec(step, 1..20), limits);
+        runner(300)
+            .run(&strategy, |(steps, ids_bytes)| {
+                let log = LogId::draw();
+                let limits = Limits { ids_bytes, ..Limits::default() };
+                let (mut oracle, mut owner) = (Detector::with_limits(limits), Detector::with_limits(limits));
+                let mut topic = BTreeMap::<Vec<u8>, Vec<u8>>::new();
+                let (mut now, mut since) = (T0, Vec::new());
+                for (ids, then) in steps {
+                    for (pause, id) in ids {
+                        now += pause;
+                        let walk = |detector: &mut Detector| {
+                            detector.repeats.is_repeat(EventHash(id), UnixMs::new(now))
+                        };
+                        prop_assert_eq!(walk(&mut owner), walk(&mut oracle));
+                        since.push((id, now));
+                    }
+                    match then {
+                        Then::GoOn => {}
+                        Then::Checkpoint { max_bytes } => loop {
+                            let made = owner.checkpoint(&log, PartitionId(0), max_bytes);
+                            for NewRecord { key, value, .. } in made.records {
+                                let key = key.unwrap();
+                                if value.is_empty() {
+                                    topic.remove(&key)
+                                } else {
+                                    topic.insert(key, value)
+                                };
+                            }
+                            if made.complete {
+                                since.clear();
+                                break;
+                            }
+                        },
+                        Then::TakeOver => {
+                            let mut restoring = Restoring::new(&log);
+                            for (key, value) in topic.iter().rev() {
+                                restoring.take(key, value);
+                            }
+                            owner = restoring.restore(limits).unwrap();
+                            for (id, time) in &since {
+                                owner.repeats.is_repeat(EventHash(*id), UnixMs::new(*time));
+                            }
+                            prop_assert_eq!(owner.repeats.len(), oracle.repeats.len());
+                        }
+                    }
+                }
+                Ok(())
+            })
+            .unwrap();
+    }
+}
