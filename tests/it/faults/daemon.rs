@@ -54,7 +54,7 @@ impl Daemon {
     pub(super) fn start(&mut self) {
         assert!(self.child.is_none(), "{} runs already", self.name);
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_jwtrail"))
+        let mut child = Command::new(super::program())
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .args(&self.arguments)
             .env("LD_PRELOAD", &self.shim)

@@ -108,7 +108,7 @@ impl House {
         self.daemon(Part::Engine).await.start();
         self.engine_serves().await;
         let config = self.dir.path().join("serve.toml");
-        let migrated = std::process::Command::new(env!("CARGO_BIN_EXE_jwtrail"))
+        let migrated = std::process::Command::new(super::program())
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .arg("--config")
             .arg(config)

@@ -92,7 +92,7 @@ impl Load {
 /// The simulator's events, from now on.
 fn simulate(dir: &Path, seed: u64, count: u64) -> impl Iterator<Item = String> + Send + use<> {
     let events = dir.join("events.jsonl");
-    let made = Command::new(env!("CARGO_BIN_EXE_jwtrail"))
+    let made = Command::new(super::program())
         .current_dir(dir)
         .args(["simulate", "--paced", "--tenants", "2", "--people", "150", "--attack-every", "4"])
         .args(["--seed", &seed.to_string(), "--count", &count.to_string(), "--rate", &RATE.to_string()])

@@ -28,14 +28,22 @@ fn background(task: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(task);
 }
 
-/// A number that whoever runs the suite may set.
-fn setting(name: &str, otherwise: u64) -> u64 {
+/// What whoever runs the suite may set.
+fn environment(name: &str) -> Option<String> {
     #[expect(
         clippy::disallowed_methods,
         reason = "the suite is no part of the product, and has no configuration"
     )]
-    let value = std::env::var(name);
-    value.ok().and_then(|value| value.parse().ok()).unwrap_or(otherwise)
+    std::env::var(name).ok()
+}
+
+fn setting(name: &str, otherwise: u64) -> u64 {
+    environment(name).and_then(|value| value.parse().ok()).unwrap_or(otherwise)
+}
+
+/// The binary under test: Cargo's own unless another one is named.
+fn program() -> String {
+    environment("PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_jwtrail").to_owned())
 }
 
 #[tokio::test(flavor = "multi_thread")]
