@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up deps build check-tools check-test-tools test-deps test faults lint docs bench clean
+.PHONY: help up deps build check-tools check-test-tools test-deps test faults soak lint docs bench clean
 
 PLATFORM := $(shell uname -s)
 BINARY   := target/release/jwtrail
@@ -62,6 +62,13 @@ BROKERS ?= 1
 
 faults: test-deps ## break everything under load, and prove that nothing is lost or doubled: SEED=1 FAULTS=8 BROKERS=1 (or 3)
 	SEED=$(SEED) FAULTS=$(FAULTS) BROKERS=$(BROKERS) cargo test --locked --test it faults::whatever -- --nocapture
+
+MINUTES ?= 60
+RATE    ?= 500
+
+soak: test-deps ## half load for an hour; memory, latency and files each minute: MINUTES=60 RATE=500
+	cargo build --release --locked
+	MINUTES=$(MINUTES) RATE=$(RATE) PROGRAM=$(CURDIR)/$(BINARY) cargo test --locked --test it faults::soak -- --ignored --nocapture
 
 lint: | check-tools ## formatting and clippy, warnings denied
 	cargo fmt --check

@@ -17,7 +17,7 @@ use crate::pipeline::detect::DropReason;
 use crate::pipeline::summarize::Tally;
 
 /// More rows than this would be split by ClickHouse into two blocks, and a token holds for one (PROMISE).
-const MAX_ROWS: usize = 500_000;
+pub(super) const MAX_ROWS: usize = 500_000;
 /// What a block may hold of rows, dead letters and forwards.
 const MAX_BYTES: usize = 16 << 20;
 /// What it may keep beside them of the records' own values. An ordinary event is about twice its row; one that is mostly

@@ -37,6 +37,8 @@ pub(super) struct House {
     pub(super) onlooker: TestApp,
     /// Where `serve` listens.
     pub(super) api: SocketAddr,
+    /// Where each `run` has its metrics.
+    pub(super) metrics: Vec<SocketAddr>,
     /// Behind a lock each: one fault may still be ending while the next one of another part begins.
     brokers: Vec<Arc<Mutex<Option<Broker>>>>,
     daemons: BTreeMap<Part, Arc<Mutex<Daemon>>>,
@@ -80,6 +82,7 @@ impl House {
 
         let shim = Daemon::compile_shim(dir.path());
         let api = loopback(free_port());
+        let metrics: Vec<SocketAddr> = (0..size.runs).map(|_| loopback(free_port())).collect();
         let mut daemons = BTreeMap::new();
         let order = engine_order(&data, clickhouse);
         let engine = Daemon::new("engine", dir.path(), &shim, &["engine"], Some(order));
@@ -88,7 +91,8 @@ impl House {
             let name = role.to_string();
             let config = dir.path().join(format!("{name}.toml"));
             let wire = |end| wires[&(role, end)].as_slice();
-            std::fs::write(&config, configuration(&data, api, wire)).unwrap();
+            let own = if let Part::Run(number) = role { metrics[number] } else { loopback(free_port()) };
+            std::fs::write(&config, configuration(&data, api, own, wire)).unwrap();
             let word = name.split('-').next().unwrap_or_default();
             let arguments = ["--config", config.to_str().unwrap(), word];
             let daemon = Daemon::new(&name, dir.path(), &shim, &arguments, None);
@@ -98,7 +102,8 @@ impl House {
         let onlooker = TestApp::onlooker(&data, clickhouse);
         let brokers = brokers.into_iter().map(|broker| Arc::new(Mutex::new(Some(broker)))).collect();
         let (done, bootstrap) = (std::sync::Mutex::default(), bootstrap.join(","));
-        let house = Self { dir, size, receiver, onlooker, api, brokers, daemons, wires, done, bootstrap };
+        let house =
+            Self { dir, size, receiver, onlooker, api, metrics, brokers, daemons, wires, done, bootstrap };
         house.open().await;
         Arc::new(house)
     }
@@ -267,6 +272,33 @@ impl House {
         dead
     }
 
+    /// Walks the log that the run left behind once more, uninterrupted, and holds what it finds against ClickHouse.
+    pub(super) async fn replay(&self) -> Option<String> {
+        let config = self.dir.path().join("run-0.toml");
+        let output = blocking(move || {
+            let mut replay = std::process::Command::new(super::program());
+            replay.current_dir(env!("CARGO_MANIFEST_DIR")).arg("--config").arg(config);
+            replay.args(["replay", "--compare"]).output().unwrap()
+        })
+        .await;
+        let said = [output.stdout, output.stderr].concat();
+        (!output.status.success())
+            .then(|| format!("another replay of the log:\n{}", String::from_utf8_lossy(&said)))
+    }
+
+    /// Resident memory of each process, in MiB.
+    pub(super) async fn resident(&self) -> Vec<(Part, u64)> {
+        let mut resident = Vec::new();
+        for (part, daemon) in &self.daemons {
+            let Some(pid) = daemon.lock().await.pid() else { continue };
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+            let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+            resident.push((*part, kilobytes.unwrap_or_default() >> 10));
+        }
+        resident
+    }
+
     /// Asks every role to end; answers those that did not end well.
     pub(super) async fn close(&self) -> Vec<String> {
         let mut wrong = Vec::new();
@@ -321,13 +353,18 @@ fn engine_order(data: &Path, listen: SocketAddr) -> String {
     .to_string()
 }
 
-fn configuration<'w>(data: &Path, api: SocketAddr, wire: impl Fn(End) -> &'w [Proxy]) -> String {
+/// `own` is where the role has its metrics.
+fn configuration<'w>(
+    data: &Path,
+    api: SocketAddr,
+    own: SocketAddr,
+    wire: impl Fn(End) -> &'w [Proxy],
+) -> String {
     let addresses =
         |end| -> Vec<String> { wire(end).iter().map(|proxy| proxy.address.to_string()).collect() };
-    let (run, deliver) = (loopback(free_port()), loopback(free_port()));
     let overlay = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/overlay-demo.csv");
     format!(
-        "data_dir = {data:?}\napi = \"{api}\"\nrun_metrics = \"{run}\"\ndeliver_metrics = \"{deliver}\"\n\
+        "data_dir = {data:?}\napi = \"{api}\"\nrun_metrics = \"{own}\"\ndeliver_metrics = \"{own}\"\n\
          log = \"info\"\nlog_format = \"text\"\n\
          [kafka]\nbrokers = \"{kafka}\"\n[kafka.properties]\n\"session.timeout.ms\" = \"{SESSION_MS}\"\n\
          [clickhouse]\nurl = \"http://{clickhouse}\"\n\

@@ -2,9 +2,9 @@
 //! door and part straight to Kafka, some without keys or with wrong ones, some twice, and between them what is no event.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Lines};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,9 +17,6 @@ use tokio::sync::{Semaphore, watch};
 
 use super::background;
 use super::house::House;
-
-/// Events a second, in event time and in the suite's.
-pub(super) const RATE: u32 = 120;
 
 const TOPIC: &str = "jwtrail.events";
 /// Text that no gateway should write where it is put.
@@ -63,20 +60,24 @@ enum Way {
 }
 
 impl Load {
-    /// Begins to send the traffic of a seed.
-    pub(super) fn start(house: &House, seed: u64, duration: Duration) -> Self {
-        let count = u64::from(RATE) * (duration.as_secs() + 600);
-        let events = simulate(house.path(), seed, count);
+    /// Begins to send the traffic of a seed: so many events a second, in event time and in the suite's.
+    pub(super) fn start(house: &House, seed: u64, rate: u32) -> Self {
+        let events = Simulator::start(house.path(), seed, rate);
         let ledger = Arc::new(Mutex::new(Ledger::default()));
         let (stop, stopped) = watch::channel(false);
         let (end, ended) = tokio::sync::oneshot::channel();
         let mut sender = Sender::new(house, Arc::clone(&ledger));
         background(async move {
-            sender.send_all(events, seed, stopped).await;
+            sender.send_all(events, seed, rate, stopped).await;
             // Nobody waits any more if the test has failed.
             let _ = end.send(());
         });
         Self { ledger, stop, ended }
+    }
+
+    /// Distinct events that were sent so far.
+    pub(super) fn sent(&self) -> usize {
+        self.ledger.lock().unwrap().events.len()
     }
 
     /// Stops and waits until everything under way was answered: that must be soon, as everything works again.
@@ -89,18 +90,33 @@ impl Load {
     }
 }
 
-/// The simulator's events, from now on.
-fn simulate(dir: &Path, seed: u64, count: u64) -> impl Iterator<Item = String> + Send + use<> {
-    let events = dir.join("events.jsonl");
-    let made = Command::new(super::program())
-        .current_dir(dir)
-        .args(["simulate", "--paced", "--tenants", "2", "--people", "150", "--attack-every", "4"])
-        .args(["--seed", &seed.to_string(), "--count", &count.to_string(), "--rate", &RATE.to_string()])
-        .args(["--start", &now()])
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    BufReader::new(std::fs::File::open(events).unwrap()).lines().map(Result::unwrap)
+/// The simulator's events from now on, as many as are asked for.
+struct Simulator {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Simulator {
+    fn start(dir: &Path, seed: u64, rate: u32) -> Self {
+        let mut child = Command::new(super::program())
+            .current_dir(dir)
+            .args(["simulate", "--events", "/dev/stdout", "--count", "1000000000"])
+            .args(["--tenants", "2", "--people", "150", "--attack-every", "4"])
+            .args(["--seed", &seed.to_string(), "--rate", &rate.to_string(), "--start", &now()])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().expect("its output is a pipe")).lines();
+        Self { child, lines }
+    }
+}
+
+impl Drop for Simulator {
+    fn drop(&mut self) {
+        // An error means that it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 fn now() -> String {
@@ -137,23 +153,18 @@ impl Sender {
         Self { ledger, producer, http, url, places: Arc::new(Semaphore::new(PLACES as usize)) }
     }
 
-    async fn send_all(
-        &mut self,
-        mut events: impl Iterator<Item = String>,
-        seed: u64,
-        stop: watch::Receiver<bool>,
-    ) {
+    async fn send_all(&mut self, mut events: Simulator, seed: u64, rate: u32, stop: watch::Receiver<bool>) {
         let mut rng = StdRng::seed_from_u64(seed ^ 0x10ad);
         let mut again: Vec<String> = Vec::new();
         let mut tick = tokio::time::interval(Duration::from_millis(100));
         while !*stop.borrow() {
             tick.tick().await;
             let mut door = Vec::new();
-            for _ in 0..RATE / 10 {
+            for _ in 0..rate / 10 {
                 let event = if !again.is_empty() && rng.random_bool(0.03) {
                     again.swap_remove(rng.random_range(0..again.len()))
                 } else {
-                    events.next().expect("the simulator made enough")
+                    events.lines.next().expect("the simulator goes on").unwrap()
                 };
                 if rng.random_bool(0.03) {
                     again.push(event.clone());

@@ -10,6 +10,8 @@ mod load;
 mod proof;
 mod proxy;
 mod schedule;
+mod soak;
+mod tried;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -21,6 +23,9 @@ use schedule::{Op, Size};
 
 /// Long, because the machine may be busy building.
 const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Events a second.
+const RATE: u32 = 120;
 
 /// A task of the suite; the runtime ends it.
 fn background(task: impl Future<Output = ()> + Send + 'static) {
@@ -52,7 +57,7 @@ async fn whatever_breaks_nothing_is_lost_and_nothing_is_doubled() {
     let faults = usize::try_from(setting("FAULTS", 8)).unwrap();
     let brokers = usize::try_from(setting("BROKERS", 1)).unwrap();
     let size = Size { brokers, runs: if faults > 8 { 3 } else { 2 } };
-    let schedule = schedule::draw(seed, faults, size);
+    let schedule = schedule::of_seed(seed, faults, size);
     let house = House::build(size).await;
     let wrong = run(&house, seed, &schedule).await;
     if !wrong.is_empty() {
@@ -69,8 +74,7 @@ async fn whatever_breaks_nothing_is_lost_and_nothing_is_doubled() {
 
 /// Loads, lets the schedule happen, brings everything back, and says what is wrong then.
 async fn run(house: &Arc<House>, seed: u64, schedule: &[Op]) -> Vec<String> {
-    let lasts = schedule.last().map_or(Duration::ZERO, |op| op.begins + op.lasts);
-    let load = Load::start(house, seed, lasts);
+    let load = Load::start(house, seed, RATE);
     let begun = Instant::now();
     let mut wrong = Vec::new();
     let mut suffering = tokio::task::JoinSet::new();
@@ -103,6 +107,7 @@ async fn run(house: &Arc<House>, seed: u64, schedule: &[Op]) -> Vec<String> {
     wrong.extend(alerts);
     wrong.extend(house.dead().await);
     wrong.extend(house.close().await);
+    wrong.extend(house.replay().await);
     println!(
         "{:>6.1} s  {} events, {} that are none, {} alerts, {} requests and {} records failed; {} runs",
         begun.elapsed().as_secs_f64(),

@@ -5,8 +5,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 
 use rdkafka::admin::{NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::producer::{FutureProducer, FutureRecord};
 
 use super::*;
+use crate::log::home_partition;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_with_the_producers_time_is_refused_until_it_is_set_right() {
@@ -144,6 +146,32 @@ async fn a_lane_below_the_start_of_the_log_begins_again_knowing_it() {
         assert_eq!(new.commit.unwrap().resume_at, at(2));
         assert_eq!(texts(&read_all(&*new.lane).await), ["5", "6", "7", "8", "9"]);
         new.lane.commit(at(10), "on again", vec![]).await.unwrap();
+    })
+    .await;
+}
+
+/// Which is why a record's key and its partition cannot be trusted, and the walk brings it home.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn librdkafkas_own_partitioner_is_not_kafkas() {
+    in_time(async {
+        let subject = OnKafka::fresh().await;
+        let keys: Vec<String> = (0..8).map(|number| format!("acme\u{1f}user-{number}")).collect();
+        let record = |key: &String| NewRecord { key: Some(key.clone().into_bytes()), ..NewRecord::default() };
+        let ours = subject.log.append(Topic::Events, keys.iter().map(record).collect()).await.unwrap();
+        let partitions = subject.log.partitions(Topic::Events).await.unwrap();
+
+        let mut client = subject.log.settings.asker();
+        client.set("partitioner", "consistent_random");
+        let other: FutureProducer<LogContext> = create_plain(&client).unwrap();
+        let mut displaced = 0;
+        for (key, ours) in keys.iter().zip(&ours) {
+            assert_eq!(ours.partition, home_partition(key.as_bytes(), partitions), "{key}");
+            let topic = subject.events();
+            let record = FutureRecord::to(&topic).key(key).payload("");
+            let delivery = other.send(record, Duration::from_secs(30)).await.unwrap();
+            displaced += u32::from(delivery.partition != raw(ours.partition));
+        }
+        assert!(displaced > 0, "librdkafka's default has become Kafka's");
     })
     .await;
 }

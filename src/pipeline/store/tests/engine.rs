@@ -9,14 +9,14 @@ use crate::model::{FindingId, PartitionId, UnixMs};
 use crate::pipeline::store::tables::{BLOCKS, FINDINGS, REJECTS};
 
 /// A store on a database and a journal of its own.
-struct Bench {
-    database: Database,
+pub(super) struct Bench {
+    pub(super) database: Database,
     log: TestLog,
-    store: Store,
+    pub(super) store: Store,
 }
 
 impl Bench {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let (database, log) = (Database::new().await, TestLog::new().await);
         let store = Store::new(database.client.clone(), log.journal.clone());
         Self { database, log, store }
@@ -29,21 +29,21 @@ impl Bench {
         Self { database, log, store }
     }
 
-    async fn number(&self, sql: &str) -> u64 {
+    pub(super) async fn number(&self, sql: &str) -> u64 {
         self.database.client.query(sql).fetch_one().await.unwrap()
     }
 
     /// The offsets of `events`, each as often as it is there.
-    async fn offsets(&self) -> Vec<u64> {
+    pub(super) async fn offsets(&self) -> Vec<u64> {
         self.database.client.query("SELECT offset FROM events ORDER BY offset").fetch_all().await.unwrap()
     }
 
-    async fn run(&self, sql: &str) {
+    pub(super) async fn run(&self, sql: &str) {
         self.database.client.execute(sql).await.unwrap();
     }
 
     /// What the completeness query says of each partition: whether it is complete, and what is wrong.
-    async fn proof(&self) -> Vec<(u8, [i64; 6])> {
+    pub(super) async fn proof(&self) -> Vec<(u8, [i64; 6])> {
         let sql = include_str!("../../../../schemas/clickhouse/queries/completeness.sql");
         let sql = format!(
             "SELECT toUInt8(complete), toInt64(gaps), toInt64(overlaps), toInt64(wrong_sums), toInt64(rows_missing), \
@@ -69,7 +69,7 @@ fn mixed_block() -> CutBlock {
 }
 
 const MIXED_ROWS: [u64; 8] = [0, 1, 2, 3, 6, 7, 8, 9];
-const COMPLETE: (u8, [i64; 6]) = (1, [0; 6]);
+pub(super) const COMPLETE: (u8, [i64; 6]) = (1, [0; 6]);
 
 #[tokio::test]
 async fn every_table_has_the_columns_of_its_rows_in_their_order() {

@@ -1,6 +1,7 @@
 //! Blocks as they are filled and cut.
 
 mod engine;
+mod tokens;
 
 use super::rows::event_row;
 use super::tables::EVENTS;
