@@ -20,7 +20,7 @@ use crate::keys;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::log::journal::{FsyncPolicy, Journal, JournalOptions};
 use crate::log::kafka::KafkaLog;
-use crate::log::{EventLog, Topic, TopicSpec};
+use crate::log::{EventLog, LogError, Topic, TopicSpec};
 use crate::model::{LogId, PartitionId};
 use crate::outbound::Timeouts;
 use crate::pipeline::corridor::{self, AlertListener, Context, Gauges, Pace, Workers};
@@ -42,6 +42,9 @@ pub(super) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> an
     runtime.shutdown_timeout(Duration::from_secs(2));
     outcome
 }
+
+/// Between two looks for a log that is away.
+const LOG_PAUSE: Duration = Duration::from_secs(1);
 
 /// What every long-running role has.
 pub(super) struct Node {
@@ -108,7 +111,8 @@ impl Node {
     /// Starts the pipeline.
     pub(super) async fn start_pipeline(&self, pipeline: Pipeline) -> anyhow::Result<()> {
         let Pipeline { log, client, snapshots, adopt, on_alert } = pipeline;
-        let bounds = bounds(&self.config, self.config.ingest_key()?, log.partitions(Topic::Events).await?);
+        let Some(partitions) = self.partitions_of_events(log.as_ref()).await? else { return Ok(()) };
+        let bounds = bounds(&self.config, self.config.ingest_key()?, partitions);
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let context = Context {
             store: Store::new(client, Arc::clone(&log)),
@@ -127,6 +131,26 @@ impl Node {
         };
         self.lifecycle.spawn("corridor", corridor::run(Arc::new(context), self.lifecycle.clone()));
         Ok(())
+    }
+
+    /// Waits for a log that is away, as the walk does later: who started this process could only start it again. `None` if
+    /// the process is to end before it is there.
+    async fn partitions_of_events(&self, log: &dyn EventLog) -> anyhow::Result<Option<u32>> {
+        // The corridor's own condition takes its place.
+        let condition = self.readiness.condition("walk");
+        loop {
+            match log.partitions(Topic::Events).await {
+                Err(error @ LogError::Unavailable { .. }) => {
+                    condition.unmet(error.to_string());
+                    tracing::warn!(code = error.code(), %error, "the start waits for the log");
+                }
+                found => return Ok(Some(found?)),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(LOG_PAUSE) => {}
+                () = self.lifecycle.draining() => return Ok(None),
+            }
+        }
     }
 
     /// Starts the door, beside metrics and health.

@@ -33,8 +33,9 @@ impl Run {
             let client = Client::new(&node.config.clickhouse);
             let snapshots = node.watch_snapshots().await?;
             let pipeline = Pipeline { log, client, snapshots, adopt: self.adopt, on_alert: None };
-            node.start_pipeline(pipeline).await?;
+            // First: it also says why the pipeline cannot start yet.
             node.listen(node.config.run_metrics, node.routes()).await?;
+            node.start_pipeline(pipeline).await?;
             node.finish().await
         })
     }
