@@ -128,6 +128,12 @@ impl Replay {
         if !self.compare {
             return self.print(walked.findings);
         }
+        if pieces.iter().any(|piece| !piece.is_whole) {
+            eprintln!(
+                "the log has lost records from before this span: cases that began with them are smaller here; --from at \
+                 50 h after the log's start leaves them out"
+            );
+        }
         let comparison = replay::compare(&Client::new(&config.clickhouse), &walked.findings, &pieces).await?;
         println!("{comparison}");
         ensure!(

@@ -22,7 +22,9 @@ pub(crate) use file::file;
 pub(crate) use findings::FindingRows;
 pub(crate) use letters::{Letters, Survey, Wanted};
 pub(crate) use span::{Piece, Span, span};
-pub(crate) use stored::{Comparison, compare};
+#[cfg(test)]
+use stored::Comparison;
+pub(crate) use stored::compare;
 
 use crate::clickhouse::ClickHouseError;
 use crate::log::{LogError, Record};

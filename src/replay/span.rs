@@ -29,6 +29,8 @@ pub(crate) struct Piece {
     pub(crate) first: Offset,
     /// One past the last.
     pub(crate) end: Offset,
+    /// Whether all that its cases may rest on was walked: the log has not lost it.
+    pub(crate) is_whole: bool,
 }
 
 /// Walks the span; `walk` gives a fresh walk for a partition. Findings are those of which the span's own records made a
@@ -51,7 +53,8 @@ pub(crate) async fn span(
         let mut scan = log.scan(Topic::Events, partition, begin).await?;
         let end = end.map_or(scan.end(), |end| end.min(scan.end()));
         let first = first.map_or(scan.start(), |first| first.max(scan.start())).min(end);
-        pieces.push(Piece { partition, first, end });
+        let is_whole = scan.start() == Offset::ZERO || begin.is_some_and(|begin| begin > scan.start());
+        pieces.push(Piece { partition, first, end, is_whole });
         let mut walk = walk(partition);
         while scan.next(&mut batch, BATCH_RECORDS).await? {
             let within = 0..batch.count_before(end);

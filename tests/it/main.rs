@@ -14,4 +14,5 @@ mod explain;
 mod faults;
 mod moves;
 mod refusals;
+mod replay;
 mod roles;
