@@ -11,6 +11,7 @@ use crate::log::{Batch, EventLog, NewRecord, Record, Topic};
 use crate::model::{LogId, Offset, PartitionId, UnixMs};
 use crate::pipeline::decode::{self, Bounds, ForwardedFrom, RejectReason, Rejected};
 use crate::pipeline::store::{APPEND_HEADER, ORIGIN_HEADER, REASON_HEADER};
+use crate::pipeline::verify::SIGNATURE_HEADER;
 
 /// On the answer to a letter: the letter's origin.
 const REPLAYED_HEADER: &str = "jwtrail-replayed";
@@ -177,10 +178,14 @@ impl Letters<'_> {
                 return None;
             }
         }
-        Some(
-            decoded
-                .map(|decoded| decode::bring_back(&decoded.event, record.value, &letter.first, &self.bounds)),
-        )
+        Some(decoded.map(|decoded| {
+            let mut event = decode::bring_back(&decoded.event, record.value, &letter.first, &self.bounds);
+            let signature = record.headers.get(SIGNATURE_HEADER);
+            event
+                .headers
+                .extend(signature.map(|signature| (SIGNATURE_HEADER.to_owned(), signature.to_vec())));
+            event
+        }))
     }
 }
 

@@ -109,7 +109,7 @@ impl Walked {
     }
 }
 
-/// `1,204 events, 3 control, 17 forwarded, 5 repeated, 2 rejected (bad_value 1, not_json 1)`.
+/// `1204 events, 3 control, 17 forwarded, 5 repeated, 2 rejected (bad_value 1, not_json 1)`.
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rejected: u64 = self.rejected.values().sum();

@@ -126,15 +126,15 @@ async fn a_span_knows_what_came_before_it_and_tells_what_lies_in_it() {
             None,
             None,
             [&alices[..], &bobs].concat(),
-            "4 events, 0 control, 1 forwarded, 1 rejected (not_json 1)",
+            "4 events, 0 control, 1 forwarded, 0 repeated, 1 rejected (not_json 1)",
         ),
         // Its first half lies in the run-up.
-        (Some("20T12:01"), None, bobs.to_vec(), "1 events, 0 control, 0 forwarded, 0 rejected"),
-        (None, Some("20T12:00"), alices.to_vec(), "2 events, 0 control, 0 forwarded, 0 rejected"),
-        (None, Some("20T10:01"), vec![], "1 events, 0 control, 0 forwarded, 0 rejected"),
-        (Some("20T12:02"), None, vec![], "0 events, 0 control, 0 forwarded, 0 rejected"),
+        (Some("20T12:01"), None, bobs.to_vec(), "1 events, 0 control, 0 forwarded, 0 repeated, 0 rejected"),
+        (None, Some("20T12:00"), alices.to_vec(), "2 events, 0 control, 0 forwarded, 0 repeated, 0 rejected"),
+        (None, Some("20T10:01"), vec![], "1 events, 0 control, 0 forwarded, 0 repeated, 0 rejected"),
+        (Some("20T12:02"), None, vec![], "0 events, 0 control, 0 forwarded, 0 repeated, 0 rejected"),
         // Nor does the run-up reach so far.
-        (Some("24T00:00"), None, vec![], "0 events, 0 control, 0 forwarded, 0 rejected"),
+        (Some("24T00:00"), None, vec![], "0 events, 0 control, 0 forwarded, 0 repeated, 0 rejected"),
     ] {
         let wanted = Span { from: from.map(at), to: to.map(at) };
         let (walked, pieces) = span(log.journal.as_ref(), walk, wanted, |_, _| ()).await.unwrap();
@@ -154,7 +154,10 @@ fn a_file_is_walked_line_by_line_and_its_faults_are_told() {
     })
     .unwrap();
     assert_eq!(rejected, ["3 missing_field /version"]);
-    assert_eq!(walked.counts.to_string(), "2 events, 0 control, 0 forwarded, 1 rejected (missing_field 1)");
+    assert_eq!(
+        walked.counts.to_string(),
+        "2 events, 0 control, 0 forwarded, 0 repeated, 1 rejected (missing_field 1)"
+    );
 }
 
 // ---- letters ------------------------------------------------------------------------------------------------------
@@ -166,9 +169,11 @@ fn letter(reason: &str, origin_offset: u32, value: &str) -> NewRecord {
         (ORIGIN_HEADER, origin),
         (APPEND_HEADER, at("20T10:00").get().to_string()),
     ];
+    let signature = verify::sign_record(verify::DOOR_KEY_ID, &door(), value.as_bytes());
+    let headers = headers.into_iter().chain([(verify::SIGNATURE_HEADER, signature)]);
     NewRecord {
         value: value.as_bytes().to_vec(),
-        headers: headers.into_iter().map(|(name, value)| (name.to_owned(), value.into_bytes())).collect(),
+        headers: headers.map(|(name, value)| (name.to_owned(), value.into_bytes())).collect(),
         ..NewRecord::default()
     }
 }
@@ -232,8 +237,8 @@ async fn a_mended_letter_goes_home_once_and_says_where_it_lay() {
     assert_eq!((first.partition, first.offset), (PartitionId(2), Offset::new(7).unwrap()));
     assert_eq!(first.append_time, at("20T10:00"));
     assert_eq!(decoded.event.time, at("20T09:59"), "judged as of its first arrival");
-    let way_out = walk(home).step(&record);
-    assert!(matches!(way_out, WayOut::Alerted(_)), "it is at home and an event");
+    let WayOut::Alerted(alerted) = walk(home).step(&record) else { panic!("it is at home and an event") };
+    assert_eq!(alerted.enriched.checked.attested_by.as_deref(), Some(verify::DOOR_KEY_ID));
 }
 
 #[tokio::test]

@@ -83,7 +83,8 @@ async fn clickhouse_has_what_kafka_says_and_dead_letters_go_back_once() {
     let event = json!({
         "version": 1, "id": "019aaf5e-2f7b-7c3a-9d1e-3b6f0c9a1e42", "kind": "accepted", "tenant": "default",
         "time": "2026-11-23T10:15:00Z", "source": {"gateway": "edge-1", "zone": "edge"}, "gateway_verdict": "valid",
-        "token": {"iss": "https://id.example/t/default", "sub": "dave"}, "request": {"ip": PARIS},
+        "token": {"ref": "hXRBD-Nn5X-eJxvdPiVIgD3BO2zeDFieuabZ9gBx9Kc", "iss": "https://id.example", "sub": "dave"},
+        "request": {"ip": PARIS},
     })
     .to_string();
     let origin = format!("{}/jwtrail.events/3/17", "a".repeat(32));

@@ -203,7 +203,9 @@ impl Block {
         };
         reject_row(&mut self.rejects, &self.origin, &Reject::dead(&dead));
         let key = record.key.map(decode::mask_record);
-        let letter = dead_letter::letter(&self.origin, &dead, key, rejected.masked);
+        let signature = dead_letter::signature(record, &rejected.masked);
+        let mut letter = dead_letter::letter(&self.origin, &dead, key, rejected.masked);
+        letter.headers.extend(signature);
         self.carried_bytes += size_bytes(&letter);
         self.dead_letters.push(letter);
     }

@@ -1,8 +1,9 @@
 //! Dead letters: what could not become a row, masked, with its reason and origin. Readers drop repeats by origin.
 
-use crate::log::{NewRecord, Origin};
+use crate::log::{NewRecord, Origin, Record};
 use crate::model::{Offset, UnixMs};
-use crate::pipeline::decode::RejectReason;
+use crate::pipeline::decode::{self, RejectReason};
+use crate::pipeline::verify::SIGNATURE_HEADER;
 
 /// The reason, a closed word.
 pub(crate) const REASON_HEADER: &str = "jwtrail-reason";
@@ -18,6 +19,14 @@ pub(super) struct Dead<'a> {
     pub(super) reason: RejectReason,
     pub(super) field: &'a str,
     pub(super) value_bytes: usize,
+}
+
+/// The record's signature, as long as it still holds for what the letter keeps, for a replay. Anyone may write a header:
+/// no token may reach the letter by it.
+pub(super) fn signature(record: &Record<'_>, kept: &[u8]) -> Option<(String, Vec<u8>)> {
+    let signature = record.headers.get(SIGNATURE_HEADER)?;
+    let holds = kept == record.value && decode::mask_record(signature) == signature;
+    holds.then(|| (SIGNATURE_HEADER.to_owned(), signature.to_vec()))
 }
 
 /// The record for `jwtrail.dead-letters`. Key and value have every token masked.

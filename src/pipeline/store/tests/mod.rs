@@ -12,6 +12,7 @@ use crate::log::NewRecord;
 use crate::model::{Offset, RuleId, Severity};
 use crate::pipeline::decode::RejectReason;
 use crate::pipeline::detect::DropReason;
+use crate::pipeline::verify::SIGNATURE_HEADER;
 
 #[test]
 fn a_block_is_named_by_its_log_its_partition_and_its_range() {
@@ -100,7 +101,8 @@ fn a_dead_letter_says_why_and_where_from_and_holds_no_token() {
     let (token, token_ref) = jws();
     let mut block = block_at(0);
     let mut keyed = Batch::default();
-    keyed.push(at(7), received(7), Some(token.as_bytes()), format!("{{{token}").as_bytes(), []);
+    let signature = [(SIGNATURE_HEADER, &b"2026;hs256;AAAA"[..])];
+    keyed.push(at(7), received(7), Some(token.as_bytes()), format!("{{{token}").as_bytes(), signature);
     reject(&mut block, &keyed);
     let letters = block.cut(at(7)).dead_letters;
     let [letter] = letters.as_slice() else { panic!("one letter, not {}", letters.len()) };
@@ -118,6 +120,25 @@ fn a_dead_letter_says_why_and_where_from_and_holds_no_token() {
             format!("jwtrail-append-ms: {}", received(7).get()),
         ]
     );
+}
+
+#[test]
+fn a_dead_letter_keeps_the_signature_that_still_holds_and_no_token_in_its_place() {
+    let (token, _) = jws();
+    for (value, signature, kept) in [
+        ("{", "2026;hs256;AAAA", true),
+        // Masked, so the signature is of another value.
+        (&*format!("{{{token}"), "2026;hs256;AAAA", false),
+        ("{", &*token, false),
+    ] {
+        let mut batch = Batch::default();
+        batch.push(at(7), received(7), None, value.as_bytes(), [(SIGNATURE_HEADER, signature.as_bytes())]);
+        let mut block = block_at(0);
+        reject(&mut block, &batch);
+        let letter = block.cut(at(7)).dead_letters.remove(0);
+        let found = letter.headers.into_iter().find(|(name, _)| name == SIGNATURE_HEADER);
+        assert_eq!(found.map(|(_, value)| value), kept.then(|| signature.as_bytes().to_vec()), "{signature}");
+    }
 }
 
 #[test]
