@@ -195,7 +195,7 @@ impl Cases {
         }
     }
 
-    pub(super) fn restore(&mut self, mut cases: Vec<Restored<FindingId, OpenCase>>) {
+    pub(super) fn restore(&mut self, mut cases: Vec<Restored<'_, FindingId, OpenCase>>) {
         for (rule, of_rule) in &mut self.by_rule {
             of_rule.restore(cases.extract_if(.., |entry| entry.value.case.rule == *rule).collect());
         }
@@ -246,6 +246,7 @@ impl Cases {
         }
         cases.change(
             finding_id,
+            matched.tenant,
             closes,
             || OpenCase::new(finding_id, matched),
             |open| {
@@ -265,9 +266,10 @@ impl Cases {
     pub(super) fn end(&mut self, rule: RuleId, finding_id: FindingId, state: CaseState, time: UnixMs) {
         let (revision, updates) = (self.revision, &mut self.updates);
         let Some((_, cases)) = self.by_rule.iter_mut().find(|(of, _)| *of == rule) else { return };
-        let Some(ends) = cases.get(&finding_id).map(|open| open.ends) else { return };
+        let known = cases.get(&finding_id).map(|open| (open.ends, open.case.tenant.clone()));
+        let Some((ends, tenant)) = known else { return };
         let never = || unreachable!("it is there");
-        cases.change(finding_id, ends, never, |open| open.end(state, time, revision, updates));
+        cases.change(finding_id, &tenant, ends, never, |open| open.end(state, time, revision, updates));
     }
 }
 

@@ -1,8 +1,8 @@
 //! Checkpoints: the detector's state as records, from which a later owner builds it again (PROMISE, clause 3).
 //!
 //! A record's key is the log's id, a letter for the store and the entry's own key; an empty value says that the entry is
-//! gone. Everything else is a version byte, the number of the entry's last use and the minute in which it expires (both
-//! as variable-length integers), and the entry: postcard for plain structs, JSON for cases. Nothing of it depends on the
+//! gone. Everything else is a version byte, the entry's place (the number of its last use, the minute in which it expires,
+//! whose list it is in; postcard), and the entry: postcard for plain structs, JSON for cases. Nothing of it depends on the
 //! machine that wrote it.
 
 use hashbrown::HashMap;
@@ -15,7 +15,7 @@ use crate::model::{LogId, PartitionId, UnixMs};
 
 /// The first byte of every value. Raised whenever what follows it changes its form or its meaning: what another version
 /// wrote is not read.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// The bytes of a log id at the beginning of a key.
 const LOG_BYTES: usize = 16;
@@ -93,6 +93,18 @@ impl StoreKey for () {
     }
 }
 
+/// Where an entry stands among the others of its store.
+#[derive(Clone, Copy, Debug, Default, Serialize, serde::Deserialize)]
+pub(super) struct Place<'t> {
+    /// The number of its last use.
+    pub(super) used: u64,
+    /// Minutes since the epoch.
+    pub(super) expires: u32,
+    /// The list that it is in, and whose that is: nobody's, if it is the rest's.
+    pub(super) share: u8,
+    pub(super) tenant: &'t str,
+}
+
 /// The records of one checkpoint, as they are written.
 pub(super) struct Changes {
     log: [u8; LOG_BYTES],
@@ -113,14 +125,13 @@ impl Changes {
         &mut self,
         store: Store,
         key: &[u8],
-        used: u64,
-        expires: u32,
+        place: Place<'_>,
         encode: impl FnOnce(&mut Vec<u8>),
     ) {
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.clear();
         scratch.push(VERSION);
-        plain(&(used, expires), &mut scratch);
+        plain(&place, &mut scratch);
         encode(&mut scratch);
         self.push(self.key(store, key), scratch.as_slice().to_vec());
         self.scratch = scratch;
@@ -162,11 +173,9 @@ pub(super) fn read_plain<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
 }
 
 /// One entry of a store, read again.
-pub(super) struct Restored<K, V> {
+pub(super) struct Restored<'t, K, V> {
     pub(super) key: K,
-    pub(super) used: u64,
-    /// Minutes since the epoch.
-    pub(super) expires: u32,
+    pub(super) place: Place<'t>,
     pub(super) value: V,
 }
 
@@ -236,7 +245,7 @@ impl Restoring {
         &self,
         store: Store,
         read: impl Fn(&[u8]) -> Option<V>,
-    ) -> Result<Vec<Restored<K, V>>, NotUsable> {
+    ) -> Result<Vec<Restored<'_, K, V>>, NotUsable> {
         let broken = NotUsable::Broken { store: store.name() };
         let mut entries = Vec::new();
         for (key, value) in &self.values {
@@ -260,13 +269,13 @@ impl Restoring {
     }
 }
 
-fn entry<K: StoreKey, V>(
+fn entry<'v, K: StoreKey, V>(
     key: &[u8],
-    value: &[u8],
+    value: &'v [u8],
     read: impl Fn(&[u8]) -> Option<V>,
-) -> Option<Restored<K, V>> {
-    let ((used, expires), rest) = postcard::take_from_bytes(value).ok()?;
-    Some(Restored { key: K::from_bytes(key)?, used, expires, value: read(rest)? })
+) -> Option<Restored<'v, K, V>> {
+    let (place, rest) = postcard::take_from_bytes(value).ok()?;
+    Some(Restored { key: K::from_bytes(key)?, place, value: read(rest)? })
 }
 
 fn log_bytes(log: &LogId) -> [u8; LOG_BYTES] {
@@ -298,7 +307,7 @@ impl Detector {
         let complete = self.changed() == 0;
         if complete {
             let stream_time = self.stream_time.get();
-            changes.put(Store::Clock, &[], 0, 0, |out| plain(&stream_time, out));
+            changes.put(Store::Clock, &[], Place::default(), |out| plain(&stream_time, out));
         }
         Checkpoint { records: changes.records, complete }
     }

@@ -1,7 +1,8 @@
-//! The state frame: values by key, bounded hard in bytes, dropped by stream time, the least lately used first.
+//! The state frame: values by key, bounded hard in bytes, dropped by stream time. Where room is needed, whoever holds the
+//! most of it gives it, the least lately used first.
 //!
 //! A look-up costs the same however many entries there are: one table of slot numbers, a slab in chunks that never
-//! moves, a doubly linked list in order of use, and timers by the minute. Nothing depends on the table's own order, so
+//! moves, for each tenant a doubly linked list in order of use, and timers by the minute. Nothing depends on the table's own order, so
 //! the same records give the same state whatever the hasher's seed.
 //!
 //! What changed since the last checkpoint is known by slot: a bit and a place in a list. Keys that a checkpoint holds
@@ -12,7 +13,8 @@ use std::hash::{BuildHasher, Hash};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use super::checkpoint::{Changes, Restored, Store, StoreKey};
+use super::checkpoint::{Changes, Place, Restored, Store, StoreKey};
+use super::shares::{NONE, REST, Share, Shares};
 use crate::model::UnixMs;
 
 /// What an entry says of itself.
@@ -26,9 +28,8 @@ pub(super) struct Keyed<K, V> {
     table: HashTable<u32>,
     hasher: DefaultHashBuilder,
     slots: Slab<K, V>,
-    /// Ends of the list in order of use; `NONE` when empty.
-    newest: u32,
-    oldest: u32,
+    /// Whose entries they are, each tenant's in order of use.
+    shares: Shares,
     /// Slots to look at when that minute of stream time has come. A slot is in one bucket at a time; a registration
     /// whose slot names another minute is stale.
     timers: BTreeMap<u32, Vec<u32>>,
@@ -81,24 +82,31 @@ struct Slot<K, V> {
     heap_bytes: u32,
     /// The number of its last use: the list's order, in a form that can be written down.
     used: u64,
+    /// The list that it is in: its tenant's own, or the rest's if there was none for its tenant when it was last used.
+    share: Share,
     /// A checkpoint holds the key: one must also say that it is gone.
     kept: bool,
 }
 
-const NONE: u32 = u32::MAX;
 const MINUTE_MS: i64 = 60_000;
+
+/// Tenants that have a list of their own.
+const TENANTS: Share = Share::MAX;
 
 /// Slots of what a table costs beside them: its number at a load of 7/8, and the control byte.
 const TABLE_BYTES: usize = 6;
 
 impl<K: Hash + Eq + Copy, V: Entry> Keyed<K, V> {
     pub(super) fn new(max_bytes: usize) -> Self {
+        Self::of_tenants(TENANTS, max_bytes)
+    }
+
+    fn of_tenants(tenants: Share, max_bytes: usize) -> Self {
         Self {
             table: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
             slots: Slab { chunks: Vec::new(), free: Vec::new() },
-            newest: NONE,
-            oldest: NONE,
+            shares: Shares::of_tenants(tenants),
             timers: BTreeMap::new(),
             uses: 0,
             changed: Changed { slots: Vec::new(), listed: Vec::new(), removed: Vec::new() },
@@ -127,18 +135,19 @@ impl<K: Hash + Eq + Copy, V: Entry> Keyed<K, V> {
         self.slots.get(slot).map(|slot| &slot.value)
     }
 
-    /// Changes the entry of `key`, made by `make` if there is none, and lets it live until `expires` at least. Then
-    /// makes room, if there is too much.
+    /// Changes the entry of `key`, which is `tenant`'s, made by `make` if there is none, and lets it live until `expires`
+    /// at least. Then makes room, if there is too much.
     pub(super) fn change<T>(
         &mut self,
         key: K,
+        tenant: &str,
         expires: UnixMs,
         make: impl FnOnce() -> V,
         change: impl FnOnce(&mut V) -> T,
     ) -> T {
         let number = match self.find(&key) {
             Some(number) => number,
-            None => self.insert(key, expires, make()),
+            None => self.insert(key, tenant, expires, make()),
         };
         self.uses += 1;
         self.changed.mark(number);
@@ -148,6 +157,7 @@ impl<K: Hash + Eq + Copy, V: Entry> Keyed<K, V> {
         let result = change(&mut slot.value);
         self.weigh(number);
         self.unlink(number);
+        self.bring_home(number, tenant);
         self.link_newest(number);
         self.make_room(number);
         result
@@ -227,19 +237,21 @@ impl<K: Hash + Eq + Copy, V: Entry> Keyed<K, V> {
         {
             if let Some(slot) = self.slots.get_mut(number) {
                 slot.kept = true;
-                let (used, expires) = (slot.used, slot.expires);
-                changes
-                    .put(store, slot.key.to_bytes().as_ref(), used, expires, |out| encode(&slot.value, out));
+                let Slot { used, expires, share, .. } = *slot;
+                let place = Place { used, expires, share, tenant: self.shares.tenant(share) };
+                changes.put(store, slot.key.to_bytes().as_ref(), place, |out| encode(&slot.value, out));
             }
         }
     }
 
     /// Takes in what a checkpoint holds. Each entry comes to be where it was in the order of use.
-    pub(super) fn restore(&mut self, mut entries: Vec<Restored<K, V>>) {
-        entries.sort_unstable_by_key(|entry| entry.used);
-        for Restored { key, used, expires, value } in entries {
+    pub(super) fn restore(&mut self, mut entries: Vec<Restored<'_, K, V>>) {
+        entries.sort_unstable_by_key(|entry| entry.place.used);
+        for Restored { key, place: Place { used, expires, share, tenant }, value } in entries {
+            let share = self.shares.restored(share, tenant);
             let (newer, older, due) = (NONE, NONE, expires);
-            let slot = Slot { key, value, newer, older, due, expires, heap_bytes: 0, used, kept: true };
+            let slot =
+                Slot { key, value, newer, older, due, expires, heap_bytes: 0, used, share, kept: true };
             let number = self.insert_slot(slot);
             self.weigh(number);
             self.uses = self.uses.max(used);
@@ -250,7 +262,8 @@ impl<K: Hash + Eq + Copy, V: Entry> Keyed<K, V> {
         self.table.find(self.hasher.hash_one(key), |&number| self.slots.key(number) == Some(key)).copied()
     }
 
-    fn insert(&mut self, key: K, expires: UnixMs, value: V) -> u32 {
+    fn insert(&mut self, key: K, tenant: &str, expires: UnixMs, value: V) -> u32 {
+        let share = self.shares.share_of(tenant);
         let due = minute_after(expires);
         self.insert_slot(Slot {
             key,
@@ -261,12 +274,13 @@ impl<K: Hash + Eq + Copy, V: Entry> Keyed<K, V> {
             expires: due,
             heap_bytes: 0,
             used: 0,
+            share,
             kept: false,
         })
     }
 
     fn insert_slot(&mut self, slot: Slot<K, V>) -> u32 {
-        let (key, due) = (slot.key, slot.due);
+        let (key, due, share) = (slot.key, slot.due, slot.share);
         let number = self.slots.insert(slot);
         self.timers.entry(due).or_default().push(number);
         let (slots, hasher) = (&self.slots, &self.hasher);
@@ -274,6 +288,7 @@ impl<K: Hash + Eq + Copy, V: Entry> Keyed<K, V> {
             slots.key(number).map_or(0, |key| hasher.hash_one(key))
         });
         self.bytes += Self::slot_bytes();
+        self.shares.enter(share, Self::slot_bytes());
         self.link_newest(number);
         number
     }
@@ -285,16 +300,20 @@ impl<K: Hash + Eq + Copy, V: Entry> Keyed<K, V> {
         if let Ok(entry) = self.table.find_entry(hash, |&other| other == number) {
             entry.remove();
         }
-        self.bytes -= Self::slot_bytes() + slot.heap_bytes as usize;
+        let bytes = Self::slot_bytes() + slot.heap_bytes as usize;
+        self.bytes -= bytes;
+        self.shares.leave(slot.share, bytes);
         if slot.kept {
             self.changed.removed.push(slot.key);
         }
     }
 
-    /// Drops the least lately used until the bound is kept; `kept`, which is in use, stays.
+    /// Drops entries until the bound is kept; `kept`, which is in use, stays.
     fn make_room(&mut self, kept: u32) {
-        while self.bytes > self.max_bytes && self.oldest != kept && self.oldest != NONE {
-            self.remove(self.oldest);
+        while self.bytes > self.max_bytes
+            && let Some(number) = self.shares.makes_room(kept)
+        {
+            self.remove(number);
             self.evicted += 1;
         }
     }
@@ -302,30 +321,48 @@ impl<K: Hash + Eq + Copy, V: Entry> Keyed<K, V> {
     fn weigh(&mut self, number: u32) {
         let slot = self.slots.at(number);
         let heap_bytes = u32::try_from(slot.value.heap_bytes()).unwrap_or(u32::MAX);
-        self.bytes = self.bytes - slot.heap_bytes as usize + heap_bytes as usize;
+        let (before, now) = (slot.heap_bytes as usize, heap_bytes as usize);
         slot.heap_bytes = heap_bytes;
+        self.bytes = self.bytes - before + now;
+        self.shares.weigh(slot.share, before, now);
+    }
+
+    /// Puts an entry of the rest, which is in no list right now, among its tenant's own, if there is a list for it by now.
+    fn bring_home(&mut self, number: u32, tenant: &str) {
+        let slot = self.slots.at(number);
+        if slot.share != REST {
+            return;
+        }
+        let share = self.shares.share_of(tenant);
+        if share != REST {
+            let bytes = Self::slot_bytes() + slot.heap_bytes as usize;
+            slot.share = share;
+            self.shares.enter(share, bytes);
+            self.shares.leave(REST, bytes);
+        }
     }
 
     fn unlink(&mut self, number: u32) {
-        let Some(slot) = self.slots.get_mut(number) else { return };
-        let (newer, older) = (slot.newer, slot.older);
+        let Some(slot) = self.slots.get(number) else { return };
+        let (newer, older, share) = (slot.newer, slot.older, slot.share);
         match self.slots.get_mut(newer) {
             Some(slot) => slot.older = older,
-            None => self.newest = older,
+            None => self.shares.list(share).newest = older,
         }
         match self.slots.get_mut(older) {
             Some(slot) => slot.newer = newer,
-            None => self.oldest = newer,
+            None => self.shares.list(share).oldest = newer,
         }
     }
 
     fn link_newest(&mut self, number: u32) {
-        let older = std::mem::replace(&mut self.newest, number);
         let slot = self.slots.at(number);
+        let list = self.shares.list(slot.share);
+        let older = std::mem::replace(&mut list.newest, number);
         (slot.newer, slot.older) = (NONE, older);
         match self.slots.get_mut(older) {
             Some(slot) => slot.newer = number,
-            None => self.oldest = number,
+            None => list.oldest = number,
         }
     }
 
@@ -398,124 +435,4 @@ impl<K, V> Slab<K, V> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    impl Entry for usize {
-        /// An entry's value is its size.
-        fn heap_bytes(&self) -> usize {
-            *self
-        }
-    }
-
-    const MINUTE: i64 = MINUTE_MS;
-
-    fn at(minutes: i64) -> UnixMs {
-        UnixMs::new(minutes * MINUTE)
-    }
-
-    fn touch(keyed: &mut Keyed<u64, usize>, key: u64, expires: UnixMs) {
-        keyed.change(key, expires, || 100, |_| ());
-    }
-
-    fn keys(keyed: &Keyed<u64, usize>) -> Vec<u64> {
-        (0..1_000).filter(|key| keyed.get(key).is_some()).collect()
-    }
-
-    #[test]
-    fn the_least_lately_used_makes_room() {
-        let one = Keyed::<u64, usize>::slot_bytes() + 100;
-        let mut keyed = Keyed::new(3 * one);
-        for key in [1, 2, 3, 1, 4] {
-            touch(&mut keyed, key, at(10));
-        }
-        assert_eq!((keys(&keyed), keyed.evicted(), keyed.bytes()), (vec![1, 3, 4], 1, 3 * one));
-        // One that grows beyond the bound drops the others, and stays itself.
-        keyed.change(3, at(10), || 0, |size| *size = 10 * one);
-        assert_eq!((keys(&keyed), keyed.evicted()), (vec![3], 3));
-    }
-
-    #[test]
-    fn an_entry_lives_until_the_latest_time_it_was_given() {
-        let mut keyed = Keyed::new(1 << 20);
-        touch(&mut keyed, 1, at(10));
-        touch(&mut keyed, 2, at(10));
-        touch(&mut keyed, 2, at(30));
-        touch(&mut keyed, 2, at(20));
-        for (minute, expected) in [(9, vec![1, 2]), (10, vec![2]), (29, vec![2]), (30, vec![])] {
-            keyed.expire(at(minute), |_| None);
-            assert_eq!(keys(&keyed), expected, "minute {minute}");
-        }
-        assert_eq!((keyed.bytes(), keyed.len(), keyed.evicted()), (0, 0, 0));
-    }
-
-    #[test]
-    fn what_is_due_next_is_what_waits_and_came_first() {
-        let mut keyed = Keyed::new(1 << 20);
-        assert_eq!(keyed.next_due(|_| true), None);
-        touch(&mut keyed, 1, at(10));
-        touch(&mut keyed, 2, at(30));
-        keyed.change(3, at(20), || 7, |_| ());
-        assert_eq!(keyed.next_due(|_| true), Some(at(10)));
-        assert_eq!(keyed.next_due(|size| *size == 7), Some(at(20)));
-        assert_eq!(keyed.next_due(|size| *size == 8), None);
-        // It lives longer than its registration says.
-        touch(&mut keyed, 1, at(25));
-        assert_eq!(keyed.next_due(|_| true), Some(at(20)));
-        assert_eq!(keyed.next_due(|size| *size == 100), Some(at(25)));
-    }
-
-    #[test]
-    fn an_entry_can_ask_for_more_time() {
-        let mut keyed = Keyed::new(1 << 20);
-        touch(&mut keyed, 1, at(10));
-        let mut asked = 0;
-        for minute in [10, 11, 19, 20] {
-            keyed.expire(at(minute), |_| {
-                asked += 1;
-                (asked == 1).then_some(at(20))
-            });
-        }
-        assert_eq!((asked, keyed.len()), (2, 0));
-    }
-
-    #[test]
-    fn a_slot_that_was_given_to_another_key_keeps_the_others_timer_from_it() {
-        let mut keyed = Keyed::new(Keyed::<u64, usize>::slot_bytes() + 100);
-        touch(&mut keyed, 1, at(10));
-        touch(&mut keyed, 2, at(20));
-        keyed.expire(at(15), |_| None);
-        assert_eq!(keys(&keyed), [2]);
-        keyed.expire(at(20), |_| None);
-        assert_eq!(keyed.len(), 0);
-    }
-
-    #[test]
-    fn many_entries_grow_over_chunks_and_are_found() {
-        let mut keyed = Keyed::new(1 << 20);
-        for key in 0..1_000 {
-            touch(&mut keyed, key, at(key as i64 % 7));
-        }
-        assert_eq!(keys(&keyed).len(), 1_000);
-        keyed.expire(at(3), |_| None);
-        assert!(keys(&keyed).iter().all(|key| key % 7 > 3));
-        for key in 0..1_000 {
-            touch(&mut keyed, key, at(50));
-        }
-        keyed.expire(at(49), |_| None);
-        assert_eq!(keys(&keyed).len(), 1_000);
-        let order: Vec<u64> = keyed.in_order_of_use().collect();
-        assert_eq!(order, (0..1_000).collect::<Vec<_>>());
-    }
-
-    impl<K: Copy, V> Keyed<K, V> {
-        fn in_order_of_use(&self) -> impl Iterator<Item = K> {
-            let mut next = self.oldest;
-            std::iter::from_fn(move || {
-                let slot = self.slots.get(next)?;
-                next = slot.newer;
-                Some(slot.key)
-            })
-        }
-    }
-}
+mod tests;

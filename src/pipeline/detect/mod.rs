@@ -9,6 +9,8 @@ mod rulebook;
 mod why;
 
 mod checkpoint;
+mod shares;
+
 mod keyed;
 mod keys;
 mod nets;

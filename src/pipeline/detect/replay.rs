@@ -156,7 +156,7 @@ impl Replay {
         self.tokens.write_changes(Store::Token, changes, write);
     }
 
-    pub(super) fn restore(&mut self, tokens: Vec<Restored<StateKey, Token>>) {
+    pub(super) fn restore(&mut self, tokens: Vec<Restored<'_, StateKey, Token>>) {
         self.tokens.restore(tokens);
     }
 
@@ -178,7 +178,7 @@ impl Replay {
         let make = || Token { phase: Phase::of(used.tenant, &case_key), presences: Vec::new() };
         let state_key = StateKey::of(&[used.tenant, ref_kind, token_ref]);
         let evicted = &mut self.evicted;
-        self.tokens.change(state_key, remembered_until(used), make, |state| {
+        self.tokens.change(state_key, used.tenant, remembered_until(used), make, |state| {
             let window = state.remember(used, evicted);
             (state.replay(used, window, &case_key, cases), state.shared(used, window, &case_key, cases))
         })

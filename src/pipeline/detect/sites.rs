@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use serde::{Deserialize, Serialize};
 
-use super::checkpoint::{Changes, Store, StoreKey, plain};
+use super::checkpoint::{Changes, Place, Store, StoreKey, plain};
 use super::terms::Site;
 
 /// A site, and the number that checkpoints call it by.
@@ -127,7 +127,7 @@ impl Sites {
             && let Some((number, site)) = self.unwritten.pop_front()
         {
             if let Some(site) = site.upgrade() {
-                changes.put(Store::Site, &number.to_bytes(), 0, 0, |out| plain(&site.site, out));
+                changes.put(Store::Site, &number.to_bytes(), Place::default(), |out| plain(&site.site, out));
             }
         }
     }

@@ -168,7 +168,7 @@ impl Travel {
         self.subjects.write_changes(Store::Subject, changes, write);
     }
 
-    pub(super) fn restore(&mut self, subjects: Vec<Restored<StateKey, Subject>>) {
+    pub(super) fn restore(&mut self, subjects: Vec<Restored<'_, StateKey, Subject>>) {
         self.subjects.restore(subjects);
     }
 
@@ -191,7 +191,7 @@ impl Travel {
         let expires = UnixMs::new(used.seen.time.get() + REMEMBER_MS);
         let make = || Subject { phase: Phase::of(used.tenant, &key), stays: Vec::new() };
         let evicted = &mut self.evicted;
-        let (phase, compared) = self.subjects.change(state_key, expires, make, |subject| {
+        let (phase, compared) = self.subjects.change(state_key, used.tenant, expires, make, |subject| {
             subject.forget_before(UnixMs::new(stream_time.get() - REMEMBER_MS));
             let stay = subject.remember(used, evicted);
             (subject.phase, compare(&subject.stays, stay, &used.seen))

@@ -99,6 +99,7 @@ fn arrived(arrivals: Vec<(Draw, i64, u8, i64)>) -> Vec<Line> {
             draw.seconds += day * 24 * 3_600;
             let mut line = line(&draw, &format!("user{subject}"), index);
             line.token = line.token.map(|token| format!("{token}-{subject}-{day}"));
+            line.tenant = format!("tenant-{}", subject % 3);
             line.arrives_ms = line.time_ms + late_ms;
             line.exp = Some(line.time_ms / 1_000 + 3_600);
             line
