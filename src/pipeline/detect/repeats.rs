@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use aws_lc_rs::hmac;
 use hashbrown::HashTable;
 
-use super::checkpoint::{Changes, Restored, Store, StoreKey};
+use super::checkpoint::{Changes, Place, Restored, Store, StoreKey};
 use super::keyed::minute_of;
 use crate::model::{Event, UnixMs};
 
@@ -204,7 +204,7 @@ impl Repeats {
             while !changes.is_full()
                 && let Some((key, ids)) = minute.chunk()
             {
-                changes.put(Store::Id, &key.to_bytes(), 0, 0, |out| out.extend_from_slice(&ids));
+                changes.put(Store::Id, &key.to_bytes(), Place::default(), |out| out.extend_from_slice(&ids));
             }
         }
     }
@@ -217,7 +217,7 @@ impl Repeats {
 
     /// Takes what [`Self::write_changes`] wrote, in any order. The newest count and no others than the bound has room for:
     /// a chunk may hold what had to make room after it was written.
-    pub(super) fn restore(&mut self, mut chunks: Vec<Restored<ChunkKey, Vec<EventHash>>>) {
+    pub(super) fn restore(&mut self, mut chunks: Vec<Restored<'_, ChunkKey, Vec<EventHash>>>) {
         chunks.sort_by_key(|chunk| chunk.key);
         let all: usize = chunks.iter().map(|chunk| chunk.value.len()).sum();
         let mut forgotten = all.saturating_sub(self.max_ids);
