@@ -9,6 +9,7 @@ use super::Common;
 use super::node::{Node, block_on, keeper, offline_key, offline_walk};
 use crate::clickhouse::Client;
 use crate::config::{Config, DestinationKind, MissingCredentials};
+use crate::deliver;
 use crate::key_sets::KeySetError;
 use crate::log::{EventLog, Topic};
 
@@ -33,6 +34,7 @@ impl Check {
             failed += say("ClickHouse", async { Ok(client.ping().await?) }).await;
             if node.config.kafka.is_some() {
                 failed += say("Kafka", async { topics(node.open_kafka()?.as_ref()).await }).await;
+                removed_destinations(&node).await;
             } else {
                 println!("log: the journal in {}", node.config.data_dir.join("journal").display());
             }
@@ -69,6 +71,14 @@ async fn say(what: &str, tried: impl Future<Output = anyhow::Result<()>>) -> usi
             println!("{what}: {error:#}");
             1
         }
+    }
+}
+
+/// Names destinations that were told once and are not any more. What keeps Kafka from answering has been said.
+async fn removed_destinations(node: &Node) {
+    let Ok(log) = node.open_kafka() else { return };
+    for name in deliver::removed(log.as_ref(), &node.config.destinations).await.unwrap_or_default() {
+        println!("destination {name}: not configured any more; Kafka forgets its group by itself");
     }
 }
 

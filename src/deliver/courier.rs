@@ -98,7 +98,7 @@ impl Courier {
 
     /// One membership, from joining to draining.
     async fn as_member(self: Arc<Self>, lifecycle: &Lifecycle) -> Result<(), LaneError> {
-        let group = format!("jwtrail-deliver-{}", self.name);
+        let group = super::group_of(&self.name);
         let mut member = tokio::select! {
             member = self.log.join(&group, Topic::Alerts) => member?,
             () = lifecycle.draining() => return Ok(()),

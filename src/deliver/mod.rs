@@ -35,7 +35,7 @@ use self::webhook::Webhook;
 use crate::clock::Clock;
 use crate::config::{Destination, DestinationKind};
 use crate::lifecycle::Lifecycle;
-use crate::log::EventLog;
+use crate::log::{EventLog, LogError, Topic};
 use crate::outbound::Timeouts;
 use crate::pipeline::alert::Policy;
 use crate::telemetry::{Metrics, Readiness};
@@ -109,10 +109,46 @@ pub(crate) fn run(deliver: Deliver, lifecycle: &Lifecycle) -> Result<(), Deliver
             retry_given_up,
         }))
     };
+    lifecycle.spawn("deliver readers", tell_readers(Arc::clone(&log), destinations.clone()));
     let couriers: Vec<Arc<Courier>> = destinations.into_iter().map(courier).collect::<Result<_, _>>()?;
     for courier in couriers {
         let task = format!("deliver {}", courier.name());
         lifecycle.spawn(task, courier.run(lifecycle.clone()));
     }
     Ok(())
+}
+
+/// The consumer groups of destinations: this, and the name.
+const GROUP_PREFIX: &str = "jwtrail-deliver-";
+
+fn group_of(destination: &str) -> String {
+    format!("{GROUP_PREFIX}{destination}")
+}
+
+/// Says in the log who is to be told, and answers the destinations that were told once and are not any more: for them
+/// nothing is kept. One that comes back goes on where it was, as far as the outbox reaches.
+///
+/// # Errors
+/// If the log does not answer.
+pub(crate) async fn removed(
+    log: &dyn EventLog,
+    destinations: &[Destination],
+) -> Result<Vec<String>, LogError> {
+    let groups: Vec<String> = destinations.iter().map(|destination| group_of(&destination.name)).collect();
+    let others = log.set_readers(Topic::Alerts, &groups).await?;
+    Ok(others.iter().filter_map(|group| group.strip_prefix(GROUP_PREFIX)).map(str::to_owned).collect())
+}
+
+async fn tell_readers(log: Arc<dyn EventLog>, destinations: Vec<Destination>) {
+    match removed(log.as_ref(), &destinations).await {
+        Ok(removed) => removed.iter().for_each(|destination| {
+            tracing::info!(
+                destination,
+                "not told any more: it is not configured, and nothing is kept for it"
+            );
+        }),
+        Err(error) => {
+            tracing::warn!(code = error.code(), %error, "whether destinations were removed is not known");
+        }
+    }
 }

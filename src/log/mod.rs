@@ -146,6 +146,14 @@ pub(crate) enum CommitError {
 /// The most metadata that a commit may have: what Apache Kafka takes by default, less a margin.
 pub(crate) const METADATA_BYTES_MAX: usize = 4_000;
 
+/// What every commit begins with.
+fn check_metadata(metadata: &str) -> Result<(), CommitError> {
+    match metadata.len() {
+        ..=METADATA_BYTES_MAX => Ok(()),
+        bytes => Err(CommitError::TooLarge { bytes }),
+    }
+}
+
 /// The log.
 #[async_trait]
 pub(crate) trait EventLog: Send + Sync {
@@ -158,6 +166,10 @@ pub(crate) trait EventLog: Send + Sync {
 
     /// Becomes a member of `group` for `topic`.
     async fn join(&self, group: &str, topic: Topic) -> Result<Box<dyn Membership>, LogError>;
+
+    /// Says which groups read a topic: what others have not read is kept for nobody. Answers those others, as far as it
+    /// knows them (a broker keeps records for no group, and does not say what each reads).
+    async fn set_readers(&self, topic: Topic, groups: &[String]) -> Result<Vec<String>, LogError>;
 
     /// The first offset whose append time is at or after `time`; the end if there is none.
     async fn offset_at(&self, topic: Topic, partition: PartitionId, time: UnixMs)

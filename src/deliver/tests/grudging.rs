@@ -43,6 +43,10 @@ impl EventLog for Grudging {
         Ok(Box::new(Member { member, refusals: Arc::clone(&self.refusals) }))
     }
 
+    async fn set_readers(&self, topic: Topic, groups: &[String]) -> Result<Vec<String>, LogError> {
+        self.log.set_readers(topic, groups).await
+    }
+
     async fn offset_at(
         &self,
         topic: Topic,

@@ -17,7 +17,7 @@ async fn members_hand_over_partitions_and_repeat_nothing() {
     let log: Arc<dyn EventLog> = Arc::new(KafkaLog::connect(&config).unwrap());
     log.migrate(&[Topic::Alerts.spec(false)]).await.unwrap();
     let receiver = Receiver::start().await;
-    let (mut first, mut second) = (Stage::on(Arc::clone(&log)), Stage::on(log));
+    let (mut first, mut second) = (Stage::on(Arc::clone(&log)), Stage::on(Arc::clone(&log)));
     let alerts = |numbers: std::ops::Range<u32>| numbers.map(|number| alert(number, "high"));
 
     first.start([webhook("shared", &receiver)]);
@@ -36,5 +36,7 @@ async fn members_hand_over_partitions_and_repeat_nothing() {
     first.stop().await;
     receiver.wait_for_accepted(appended as usize + 40).await;
     second.stop().await;
+    let removed = crate::deliver::removed(log.as_ref(), &[]).await.unwrap();
+    assert!(removed.contains(&"shared".to_owned()), "{removed:?}");
     assert_eq!(receiver.accepted().len(), appended as usize + 40, "something was told twice");
 }

@@ -11,7 +11,7 @@ use super::partition::Partition;
 use super::store::broken;
 use super::writer::{Command, CommitWrite, GroupKey, Joined};
 use crate::log::{
-    Batch, Commit, CommitError, Lane, LogError, METADATA_BYTES_MAX, MemberEvent, Membership, NewRecord, Topic,
+    Batch, Commit, CommitError, Lane, LogError, MemberEvent, Membership, NewRecord, Topic, check_metadata,
 };
 use crate::model::{Offset, PartitionId, ResumeAt};
 
@@ -163,9 +163,7 @@ impl Lane for JournalLane {
         metadata: &str,
         records: Vec<(Topic, NewRecord)>,
     ) -> Result<(), CommitError> {
-        if metadata.len() > METADATA_BYTES_MAX {
-            return Err(CommitError::TooLarge { bytes: metadata.len() });
-        }
+        check_metadata(metadata)?;
         let refused = |error: LogError| match error {
             LogError::TooLarge { bytes } => CommitError::TooLarge { bytes },
             other => CommitError::Retry(other.to_string()),

@@ -151,6 +151,13 @@ impl EventLog for Journal {
         Ok(Box::new(JournalMember::new(joined, self.handle.clone())))
     }
 
+    async fn set_readers(&self, topic: Topic, groups: &[String]) -> Result<Vec<String>, LogError> {
+        let groups = groups.iter().cloned().collect();
+        self.handle
+            .ask("naming a topic's readers", |answer| Command::SetReaders { topic, groups, answer })
+            .await
+    }
+
     async fn offset_at(
         &self,
         topic: Topic,

@@ -201,6 +201,33 @@ async fn a_partition_that_nobody_writes_to_is_emptied_too() {
 }
 
 #[tokio::test]
+async fn nothing_is_kept_for_a_group_that_reads_no_more() {
+    let (clock, now) = manual(0);
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), SMALL, clock).unwrap();
+    journal.migrate(&specs()).await.unwrap();
+    journal.append(Topic::Events, vec![to(0, b"a"); 10]).await.unwrap();
+    for (group, committed) in [("there", 10), ("removed", 0)] {
+        let mut member = journal.join(group, Topic::Events).await.unwrap();
+        let Ok(MemberEvent::Assigned(assigned)) = member.next().await else { panic!("no partition") };
+        assigned.lane.commit(ResumeAt::at(offset(committed)), "", vec![]).await.unwrap();
+    }
+    let start = async || journal.offset_at(Topic::Events, PartitionId(0), UnixMs::new(0)).await.unwrap();
+    let pass = async |days: i64| {
+        now.store(days * DAY_MS, Ordering::Relaxed);
+        // The writer drops what is old with the next command.
+        journal.append(Topic::Alerts, vec![to(0, b"a")]).await.unwrap();
+        journal.migrate(&[]).await.unwrap();
+    };
+    pass(8).await;
+    assert_eq!(start().await, offset(0), "the removed one's");
+    let others = journal.set_readers(Topic::Events, &["there".to_owned()]).await.unwrap();
+    assert_eq!(others, ["removed"]);
+    pass(9).await;
+    assert_eq!(start().await, offset(10), "what the other has not read is older than anything is kept");
+}
+
+#[tokio::test]
 async fn the_disk_limit_bounds_the_journal_and_a_lane_passes_over_what_it_took() {
     let subject = JournalUnderTest::fresh().await;
     let journal = &subject.journal;

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::context::GroupContext;
 use super::group::Command;
 use super::owner::{CommitJob, Job};
-use crate::log::{Batch, CommitError, Lane, LogError, METADATA_BYTES_MAX, NewRecord, Topic};
+use crate::log::{Batch, CommitError, Lane, LogError, NewRecord, Topic, check_metadata};
 use crate::model::{Offset, PartitionId, ResumeAt, UnixMs};
 
 /// How long a lane stands still before it looks whether the end of its partition is a hole.
@@ -277,9 +277,7 @@ impl Lane for KafkaLane {
         metadata: &str,
         records: Vec<(Topic, NewRecord)>,
     ) -> Result<(), CommitError> {
-        if metadata.len() > METADATA_BYTES_MAX {
-            return Err(CommitError::TooLarge { bytes: metadata.len() });
-        }
+        check_metadata(metadata)?;
         if !self.state.held() {
             return Err(CommitError::NotOwner(self.state.partition));
         }

@@ -94,6 +94,20 @@ impl EventLog for KafkaLog {
         Ok(Box::new(Keeper::start(Arc::clone(&name), consumer, take_over)?))
     }
 
+    async fn set_readers(&self, _: Topic, groups: &[String]) -> Result<Vec<String>, LogError> {
+        const DOING: &str = "listing groups";
+        let producer = self.appender.client();
+        let known = blocking(DOING, move || {
+            let list = producer
+                .client()
+                .fetch_group_list(None, REQUEST)
+                .map_err(|error| LogError::Unavailable { doing: DOING, cause: error.to_string() })?;
+            Ok(list.groups().iter().map(|group| group.name().to_owned()).collect::<Vec<_>>())
+        });
+        let known = known.await?;
+        Ok(known.into_iter().filter(|name| !groups.contains(name)).collect())
+    }
+
     async fn offset_at(
         &self,
         topic: Topic,

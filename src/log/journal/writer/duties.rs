@@ -111,6 +111,7 @@ impl Writer {
     fn kept(&self, (topic, id): (Topic, PartitionId), tail: &Tail) -> retention::Kept {
         let first = (topic, id, String::new());
         let commits = self.commits.range(first..).take_while(|((t, p, _), _)| (*t, *p) == (topic, id));
+        let commits = commits.filter(|((.., group), _)| self.reads(topic, group));
         let (active, sealed) =
             tail.segments.split_last().map_or((None, &[][..]), |(last, rest)| (Some(last), rest));
         retention::Kept {

@@ -1,5 +1,6 @@
 //! Topics and groups: made, joined, left and handed over between two batches.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,6 +91,20 @@ impl Writer {
             self.members.remove(&joined.member);
             self.change_group(&key, |group| group.leave(joined.member));
         }
+    }
+
+    /// The commits of others stay: one that comes back goes on where it was, as far as that is still there.
+    pub(super) fn set_readers(&mut self, topic: Topic, groups: BTreeSet<String>) -> Vec<String> {
+        let committed = self.commits.keys().filter(|(of, ..)| *of == topic).map(|(.., group)| group);
+        let others: BTreeSet<_> = committed.filter(|group| !groups.contains(*group)).cloned().collect();
+        self.readers.insert(topic, groups);
+        others.into_iter().collect()
+    }
+
+    /// Whether what a group has not committed is kept for it.
+    pub(super) fn reads(&self, topic: Topic, group: &str) -> bool {
+        self.readers.get(&topic).is_none_or(|readers| readers.contains(group))
+            || self.groups.contains_key(&(group.into(), topic))
     }
 
     /// Makes a change, then whatever brings the group nearer to an even share.

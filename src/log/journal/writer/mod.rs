@@ -4,7 +4,7 @@
 mod duties;
 mod members;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Instant;
@@ -46,6 +46,12 @@ pub(super) enum Command {
         group: GroupKey,
         partition: PartitionId,
         epoch: Epoch,
+    },
+    /// Which groups read a topic; the answer names others that did.
+    SetReaders {
+        topic: Topic,
+        groups: BTreeSet<String>,
+        answer: oneshot::Sender<Vec<String>>,
     },
     /// What is durable, between two batches.
     Snapshot(oneshot::Sender<fjall::Snapshot>),
@@ -100,6 +106,8 @@ pub(super) struct Writer {
     retention_ms: BTreeMap<Topic, u64>,
     commits: BTreeMap<CommitKey, Commit>,
     groups: BTreeMap<GroupKey, Group<watch::Sender<()>>>,
+    /// Of a topic that is not here, every group that has committed.
+    readers: BTreeMap<Topic, BTreeSet<String>>,
     members: BTreeMap<MemberId, mpsc::UnboundedSender<MemberEvent>>,
     /// Members and epochs are numbered from here.
     counter: u64,
@@ -136,6 +144,7 @@ impl Writer {
             retention_ms: BTreeMap::new(),
             commits: contents.commits,
             groups: BTreeMap::new(),
+            readers: BTreeMap::new(),
             members: BTreeMap::new(),
             counter: 0,
             handle,
@@ -202,6 +211,9 @@ impl Writer {
                 }
                 Command::Release { group, partition, epoch } => {
                     self.change_group(&group, |group| group.release(partition, epoch));
+                }
+                Command::SetReaders { topic, groups, answer } => {
+                    drop(answer.send(self.set_readers(topic, groups)));
                 }
                 Command::Snapshot(answer) => drop(answer.send(self.store.db.snapshot())),
                 Command::Stop => break,
