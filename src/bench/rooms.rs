@@ -149,7 +149,7 @@ impl Rooms {
         let (mut alerted, policy) = (Vec::with_capacity(events), &setting.snapshots.alert);
         costs[Room::Alert as usize].add(events, || alert_run(assessed, policy, origin, &mut alerted));
         costs[Room::Store as usize].add(events, || store_run(alerted, records, block));
-        if block.is_full() {
+        if block.is_full(1) {
             *block = setting.block(origin.clone(), Offset::ZERO);
         }
         Ok(())
@@ -249,7 +249,7 @@ fn into_blocks(traffic: &Traffic, setting: &Setting) -> Cost {
     let mut block = setting.block(origin.clone(), Offset::ZERO);
     for batch in &traffic.batches {
         cost.add(batch.len(), || walk.walk(batch, 0..batch.len(), Some(&mut block)));
-        if block.is_full() {
+        if block.is_full(1) {
             let (full, end) = (block, batch.position().unwrap_or_default());
             block = setting.block(origin.clone(), end);
             cost.add(0, || drop(full.cut(end)));

@@ -18,7 +18,7 @@ use crate::pipeline::Snapshots;
 use crate::pipeline::decode::tests::properties;
 use crate::pipeline::decode::{Decoded, decode};
 use crate::pipeline::store::testing::{TestLog, block_at, bounds, event, finding, push_batch, received};
-use crate::pipeline::store::{Put, Store};
+use crate::pipeline::store::{Patience, Put, Store};
 use crate::pipeline::{alert, detect, enrich, verify};
 
 /// Stores each value as the record at its index.
@@ -32,7 +32,7 @@ async fn store(database: &Database, values: &[Vec<u8>]) {
     let last = Offset::new(i64::try_from(values.len()).unwrap() - 1).unwrap();
     let log = TestLog::new().await;
     let store = Store::new(database.client.clone(), log.journal.clone());
-    store.put(&block.cut(last), Put::First).await.unwrap();
+    store.put(&block.cut(last), Put::First, &Patience::default()).await.unwrap();
 }
 
 fn with_decoded<T>(offset: i64, value: &[u8], look: impl FnOnce(Decoded<'_>) -> T) -> Option<T> {

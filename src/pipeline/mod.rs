@@ -26,6 +26,8 @@ pub(crate) mod settle;
 
 pub(crate) mod corridor;
 
+mod patience;
+
 #[cfg(test)]
 mod tests;
 

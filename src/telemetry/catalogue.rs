@@ -39,6 +39,8 @@ labels! {
     /// A part of a block's time.
     ByStage { stage: &'static str }
     ByPartition { topic: &'static str, partition: u32 }
+    /// What a partition waits for: the error's closed code.
+    ByPartitionCode { topic: &'static str, partition: u32, code: &'static str }
     /// What kind of detector state.
     ByKind { kind: &'static str }
     /// An error's closed code, or a response's status.
@@ -106,6 +108,8 @@ pub(crate) struct Metrics {
     pub(crate) append_to_outbox_seconds: Histogram,
     pub(crate) append_to_row_seconds: Histogram,
     pub(crate) lag_records: Gauges<ByPartition>,
+    pub(crate) partition_waiting: Gauges<ByPartitionCode>,
+    pub(crate) offsets_truncated: Counter,
     pub(crate) findings_opened: Counters<ByRule>,
     pub(crate) alerts_published: Counters<ByStep>,
     pub(crate) detector_keys: Gauges<ByKind>,
@@ -145,6 +149,8 @@ impl Metrics {
             append_to_outbox_seconds: new.histogram("jwtrail_append_to_outbox_seconds", "From an event's append to its alert lying in the outbox", SECONDS),
             append_to_row_seconds: new.histogram("jwtrail_append_to_row_seconds", "From a block's first append to its rows being acknowledged", SECONDS),
             lag_records: new.gauges("jwtrail_lag_records", "Records between a partition's end and its commit"),
+            partition_waiting: new.gauges("jwtrail_partition_waiting", "1 while a partition stands because of a failure with that code; it goes on by itself"),
+            offsets_truncated: new.counter("jwtrail_offsets_truncated", "Offsets that left the log before they were walked: lost, and an alert of the rule log_truncated"),
             findings_opened: new.counters("jwtrail_findings_opened", "Cases opened, by rule"),
             alerts_published: new.counters("jwtrail_alerts_published", "Alerts appended to the outbox, by step"),
             detector_keys: new.gauges("jwtrail_detector_keys", "Keys that the detector remembers: subject, token, case, gateway, event_id"),

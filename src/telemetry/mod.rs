@@ -9,8 +9,8 @@ mod readiness;
 mod routes;
 
 pub(crate) use catalogue::{
-    ByCode, ByDelivery, ByDestination, ByKind, ByOutcome, ByPartition, ByReason, ByResult, ByRule, ByStage,
-    ByStep, Metrics, Outcome, Stage,
+    ByCode, ByDelivery, ByDestination, ByKind, ByOutcome, ByPartition, ByPartitionCode, ByReason, ByResult,
+    ByRule, ByStage, ByStep, Metrics, Outcome, Stage,
 };
 pub(crate) use logging::{filter, start_logging};
 pub(crate) use readiness::{Condition, Readiness};

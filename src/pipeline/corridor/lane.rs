@@ -14,9 +14,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Context;
+use super::trouble;
 use super::workers::WorkerGone;
 use crate::log::{Assigned, Batch, Lane, LogError, Topic};
-use crate::model::{LogId, Offset, PartitionId, ResumeAt};
+use crate::model::{LogId, Offset, PartitionId};
+use crate::pipeline::patience::Patience;
 use crate::pipeline::settle::{self, Adopted, SettleError, Settler};
 use crate::pipeline::store::{Block, CutBlock, Origin, Put, StoreError, Stored};
 use crate::pipeline::{Walk, decode};
@@ -54,25 +56,6 @@ impl LaneError {
                 | Self::Settle(SettleError::NotOwner(_) | SettleError::Log(LogError::NotHeld { .. }))
         )
     }
-
-    /// Whether a room of the walk panicked: walking the same record again would not help.
-    pub(super) const fn is_ours(&self) -> bool {
-        matches!(self, Self::Worker(_))
-    }
-
-    /// Whether only an operator's word (`--adopt`) lets this partition go on.
-    pub(super) const fn needs_operator(&self) -> bool {
-        matches!(self, Self::Settle(SettleError::Undecided { .. } | SettleError::CannotAdopt { .. }))
-    }
-
-    pub(super) const fn code(&self) -> &'static str {
-        match self {
-            Self::Log(error) => error.code(),
-            Self::Settle(error) => error.code(),
-            Self::Store(error) => error.code(),
-            Self::Worker(_) => "worker_gone",
-        }
-    }
 }
 
 /// Records that are walked for state alone reach back this far before the commit, in append time: a case of 24 hours
@@ -81,6 +64,9 @@ const STATE_SPAN: Duration = Duration::from_secs(50 * 60 * 60);
 
 /// At most so many records a batch: what is walked without a look at the orders.
 const BATCH_RECORDS: usize = 4_096;
+
+/// How often the log is asked how far the commit is behind it.
+const MEASURE_EVERY: Duration = Duration::from_secs(5);
 
 /// A batch and how many of its records have been walked.
 struct Fetched {
@@ -133,11 +119,21 @@ pub(super) async fn run(
     assigned: Assigned,
     mut orders: watch::Receiver<Orders>,
 ) -> Result<(), LaneError> {
-    let lane = tokio::select! {
-        begun = OwnedLane::begin(&context, &assigned) => begun?,
-        _ = orders.wait_for(|orders| *orders != Orders::Walk) => return Ok(()),
+    let patience = Arc::new(Patience::default());
+    let told = trouble::tell(&context, assigned.partition, patience.troubles());
+    let walked = async {
+        let lane = tokio::select! {
+            begun = OwnedLane::begin(&context, &assigned, &patience) => begun?,
+            _ = orders.wait_for(|orders| *orders != Orders::Walk) => return Ok(()),
+        };
+        lane.run(orders).await
     };
-    lane.run(orders).await
+    // The walk first: what it waits for is told while it does.
+    tokio::select! {
+        biased;
+        outcome = walked => outcome,
+        never = told => match never {},
+    }
 }
 
 /// One owned partition.
@@ -145,6 +141,7 @@ struct OwnedLane {
     context: Arc<Context>,
     lane: Arc<dyn Lane>,
     partition: PartitionId,
+    patience: Arc<Patience>,
     log: LogId,
     adopted: Adopted,
     settler: Arc<Settler>,
@@ -163,38 +160,44 @@ struct OwnedLane {
     settling: Option<Boxed<Option<InFlight>>>,
     /// Since when nothing was read, or was looked for a timer that waits.
     quiet_since: Instant,
-    ticking: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    ticking: Beside<Option<Offset>>,
+    /// The tick that was appended last: until it was read, there need be no other.
+    ticked: Option<Offset>,
+    lag_measured: Instant,
+    measuring: Beside<()>,
 }
 
 impl OwnedLane {
     /// Takes the partition over: finds out where to go on, and walks what came before for state alone.
-    async fn begin(context: &Arc<Context>, assigned: &Assigned) -> Result<Self, LaneError> {
+    async fn begin(
+        context: &Arc<Context>,
+        assigned: &Assigned,
+        patience: &Arc<Patience>,
+    ) -> Result<Self, LaneError> {
         let (partition, lane) = (assigned.partition, Arc::clone(&assigned.lane));
-        let adopted = context.retrying(partition, || adopt(context, assigned)).await?;
+        let adopted = patience.wait_out(|| adopt(context, assigned)).await?;
         let log = adopted.log.clone();
+        let origin = Origin { log: log.clone(), topic: Topic::Events, partition };
+        if let Some(gone) = adopted.truncated {
+            context.tell_truncated(&origin, gone, patience).await?;
+        }
         let bounds = decode::Bounds { log: log.clone(), ..context.bounds.clone() };
         let snapshots = context.snapshots();
         let name = Arc::clone(&snapshots.name);
         let walk = Box::new(Walk::new(bounds, snapshots, partition));
         let resume = adopted.resume_at.offset();
-        let walk = remember(context, lane.as_ref(), partition, assigned.start, resume, walk).await?;
+        let walk = remember(context, assigned, patience, resume, walk).await?;
         tracing::info!(
             kafka.partition = partition.0, log.id = %log, resume_at = %resume, start = %assigned.start,
             end = %assigned.end, unfinished = adopted.unfinished.is_some(), "the partition is ours"
         );
-        if let Some(truncated) = adopted.truncated {
-            tracing::error!(
-                kafka.partition = partition.0, from = %truncated.from, to = %truncated.to,
-                "records were gone from the log before they were walked"
-            );
-        }
-        let origin = Origin { log: log.clone(), topic: Topic::Events, partition };
         let block = Block::new(origin, resume, Arc::clone(&context.retention), name);
         Ok(Self {
             context: Arc::clone(context),
-            settler: Arc::new(Settler::new(Arc::clone(&lane), log.clone())),
+            settler: Arc::new(Settler::new(Arc::clone(&lane), log.clone(), adopted.resume_at)),
             lane,
             partition,
+            patience: Arc::clone(patience),
             log,
             must_end_at: adopted.unfinished,
             adopted,
@@ -205,7 +208,10 @@ impl OwnedLane {
             stored: None,
             settling: None,
             quiet_since: Instant::now(),
-            ticking: None,
+            ticking: Beside::default(),
+            ticked: None,
+            lag_measured: Instant::now(),
+            measuring: Beside::default(),
         })
     }
 
@@ -229,6 +235,7 @@ impl OwnedLane {
             }
             let due = self.due_at().filter(|_| self.settling.is_none() && self.filling.is_some());
             let quiet = self.quiet_until(step.as_ref());
+            let measure = (!self.measuring.is_under_way()).then(|| self.lag_measured + MEASURE_EVERY);
             // Nothing is lost when another branch wins: the futures stay where they are and are polled again.
             tokio::select! {
                 stepped = stepped(&mut step) => {
@@ -238,7 +245,6 @@ impl OwnedLane {
                             if !batch.is_empty() {
                                 self.quiet_since = Instant::now();
                             }
-                            self.context.metrics.records_consumed.inc_by(batch.len() as u64);
                             self.rest = Some(Fetched { batch, walked: 0 });
                         }
                         Stepped::Walked(filling, fetched) => self.take_back(filling, fetched),
@@ -250,7 +256,9 @@ impl OwnedLane {
                 }
                 () = sleep_until(due) => {}
                 () = sleep_until(quiet) => self.let_time_pass(),
-                () = ticked(&mut self.ticking) => self.ticking = None,
+                ticked = self.ticking.ended() => self.ticked = ticked,
+                () = sleep_until(measure) => self.measure_lag(),
+                () = self.measuring.ended() => {}
                 // The member is gone without an order: the process aborts.
                 changed = orders.changed() => if changed.is_err() { return Ok(()) },
             }
@@ -259,7 +267,7 @@ impl OwnedLane {
 
     /// When to look whether a timer waits; only while there is nothing to walk.
     fn quiet_until(&self, step: Option<&Step>) -> Option<Instant> {
-        let is_quiet = self.ticking.is_none() && matches!(step, Some(Step::Fetching(_)));
+        let is_quiet = !self.ticking.is_under_way() && matches!(step, Some(Step::Fetching(_)));
         is_quiet.then(|| self.quiet_since + self.context.pace.tick_after)
     }
 
@@ -269,15 +277,33 @@ impl OwnedLane {
         self.quiet_since = Instant::now();
         let Some(Filling { walk, position, .. }) = &self.filling else { return };
         let is_due = |due| due <= self.context.clock.now();
-        if !walk.next_due().is_some_and(is_due) {
+        let is_under_way = self.ticked.is_some_and(|ticked| *position <= ticked);
+        if is_under_way || !walk.next_due().is_some_and(is_due) {
             return;
         }
         let (context, partition, tick) = (Arc::clone(&self.context), self.partition, walk.tick(*position));
-        self.ticking = Some(Box::pin(async move {
-            if let Err(error) = context.log.append(Topic::Events, vec![tick]).await {
-                tracing::warn!(kafka.partition = partition.0, code = error.code(), %error, "a tick is not appended");
+        self.ticking.begin(async move {
+            match context.log.append(Topic::Events, vec![tick]).await {
+                Ok(placed) => placed.first().map(|placed| placed.offset),
+                Err(error) => {
+                    tracing::warn!(kafka.partition = partition.0, code = error.code(), %error, "a tick is not appended");
+                    None
+                }
             }
-        }));
+        });
+    }
+
+    /// How far the commit is behind the log. A log that does not answer leaves the gauge as it was.
+    fn measure_lag(&mut self) {
+        self.lag_measured = Instant::now();
+        let (context, settler, partition) =
+            (Arc::clone(&self.context), Arc::clone(&self.settler), self.partition.0);
+        self.measuring.begin(async move {
+            if let Ok(lag) = settler.lag().await {
+                let by = ByPartition { topic: Topic::Events.name(), partition };
+                context.metrics.lag_records.get_or_create(&by).set(lag);
+            }
+        });
     }
 
     fn take_back(&mut self, filling: Filling, fetched: Fetched) {
@@ -300,10 +326,10 @@ impl OwnedLane {
         if let Some(fetched) = self.rest.take() {
             return self.walk_on(fetched);
         }
-        let lane = Arc::clone(&self.lane);
+        let (lane, patience) = (Arc::clone(&self.lane), Arc::clone(&self.patience));
         let mut batch = std::mem::take(&mut self.spare);
         Some(Step::Fetching(Box::pin(async move {
-            lane.next(&mut batch, BATCH_RECORDS).await?;
+            fetch(lane.as_ref(), &mut batch, BATCH_RECORDS, &patience).await?;
             Ok(batch)
         })))
     }
@@ -315,7 +341,8 @@ impl OwnedLane {
         let read = fetched.batch.position().unwrap_or(position);
         let limit = self.must_end_at.map_or(read, |end| end.resume_after().offset());
         let position = position.max(read.min(limit));
-        let (context, partition) = (Arc::clone(&self.context), self.partition);
+        let (context, partition, patience) =
+            (Arc::clone(&self.context), self.partition, Arc::clone(&self.patience));
         Some(Step::Walking(Box::pin(async move {
             let walked = context.workers.run(partition, move || {
                 walk.walk(&fetched.batch, range.clone(), Some(&mut block));
@@ -324,7 +351,7 @@ impl OwnedLane {
             });
             let (mut filling, fetched) = walked.await?;
             // An alert does not wait for its block; the block's release waits for its alerts.
-            context.tell(partition, filling.block.take_alerts()).await?;
+            context.tell(filling.block.take_alerts(), &patience).await?;
             Ok((filling, fetched))
         })))
     }
@@ -343,7 +370,7 @@ impl OwnedLane {
     fn is_complete(&self, filling: &Filling) -> bool {
         match self.must_end_at {
             Some(end) => filling.position > end,
-            None => filling.block.is_full(),
+            None => filling.block.is_full(self.context.owned()),
         }
     }
 
@@ -375,7 +402,7 @@ impl OwnedLane {
         }
         let settling = Settling {
             context: Arc::clone(&self.context),
-            lane: Arc::clone(&self.lane),
+            patience: Arc::clone(&self.patience),
             settler: Arc::clone(&self.settler),
             partition: self.partition,
             put: next.as_ref().map(|next| self.adopted.put_of(next.id().first)),
@@ -407,33 +434,45 @@ async fn adopt(context: &Context, assigned: &Assigned) -> Result<Adopted, Settle
     settle::adopt(assigned, Topic::Events, &context.store, context.adopt).await
 }
 
+/// Fills the batch; waits until the log can be read.
+async fn fetch(lane: &dyn Lane, batch: &mut Batch, max: usize, patience: &Patience) -> Result<(), LogError> {
+    let mut waiting = patience.waiting();
+    while let Err(error) = lane.next(batch, max).await {
+        waiting.failed(error).await?;
+    }
+    Ok(())
+}
+
 /// Builds the state that the owner before us had, by walking its last hours again. Leaves the lane at `resume`.
 async fn remember(
     context: &Context,
-    lane: &dyn Lane,
-    partition: PartitionId,
-    start: Offset,
+    assigned: &Assigned,
+    patience: &Patience,
     resume: Offset,
     mut walk: Box<Walk>,
 ) -> Result<Box<Walk>, LaneError> {
+    let &Assigned { partition, start, ref lane, .. } = assigned;
     let mut batch = Batch::default();
     // The last settled record tells when the commit was: the state reaches back from there, not from now.
     let from = match resume.before().filter(|last| *last >= start) {
         None => resume,
         Some(last) => {
-            lane.seek(last).await?;
-            lane.next(&mut batch, 1).await?;
+            patience.wait_out(|| lane.seek(last)).await?;
+            fetch(lane.as_ref(), &mut batch, 1, patience).await?;
             let settled_at = batch.slice(0..batch.len().min(1)).next().map(|record| record.append_time);
             match settled_at {
-                Some(time) => context.log.offset_at(Topic::Events, partition, time - STATE_SPAN).await?,
+                Some(time) => {
+                    let at = || context.log.offset_at(Topic::Events, partition, time - STATE_SPAN);
+                    patience.wait_out(at).await?
+                }
                 None => start,
             }
         }
     };
     let mut position = from.clamp(start.min(resume), resume);
-    lane.seek(position).await?;
+    patience.wait_out(|| lane.seek(position)).await?;
     while position < resume {
-        lane.next(&mut batch, BATCH_RECORDS).await?;
+        fetch(lane.as_ref(), &mut batch, BATCH_RECORDS, patience).await?;
         position = batch.position().unwrap_or(position);
         let range = 0..batch.count_before(resume);
         (walk, batch) = context
@@ -445,14 +484,14 @@ async fn remember(
             .await?;
     }
     // The last batch may have read past it.
-    lane.seek(resume).await?;
+    patience.wait_out(|| lane.seek(resume)).await?;
     Ok(walk)
 }
 
 /// The settling of one block, and of the commit that the one before it still lacks.
 struct Settling {
     context: Arc<Context>,
-    lane: Arc<dyn Lane>,
+    patience: Arc<Patience>,
     settler: Arc<Settler>,
     partition: PartitionId,
     put: Option<Put>,
@@ -470,34 +509,24 @@ impl Settling {
         match (&stored, &next) {
             (Some(stored), next) => {
                 let release = || self.settler.release(&stored.block, next.as_ref());
-                self.context.retrying(self.partition, release).await?;
+                self.patience.wait_out(release).await?;
                 self.context.stage(Stage::Released, began);
                 self.context.settled(self.partition, &stored.block, &stored.stored);
-                self.lag(stored.block.id().last.resume_after()).await;
             }
             (None, Some(next)) if !self.reserved => {
-                self.context.retrying(self.partition, || self.settler.reserve(next)).await?;
+                self.patience.wait_out(|| self.settler.reserve(next)).await?;
                 self.context.stage(Stage::Reserved, began);
             }
             (None, _) => {}
         }
         let (Some(block), Some(put)) = (next, self.put) else { return Ok(None) };
         let began = Instant::now();
-        let stored = self.context.store.put(&block, put).await?;
+        let stored = self.context.store.put(&block, put, &self.patience).await?;
         self.context.stage(Stage::Inserted, began);
         if let Some(first) = block.first_append() {
             self.context.metrics.append_to_row_seconds.observe(self.context.seconds_since(first));
         }
         Ok(Some(InFlight { block, stored }))
-    }
-
-    /// How far the commit is behind the log. A log that does not answer leaves the gauge as it was.
-    async fn lag(&self, committed: ResumeAt) {
-        if let Ok(end) = self.lane.end().await {
-            let by = ByPartition { topic: Topic::Events.name(), partition: self.partition.0 };
-            let lag = end.get().saturating_sub(committed.offset().get()).max(0);
-            self.context.metrics.lag_records.get_or_create(&by).set(lag);
-        }
     }
 }
 
@@ -508,10 +537,32 @@ async fn settled(settling: &mut Option<Boxed<Option<InFlight>>>) -> Result<Optio
     }
 }
 
-async fn ticked(ticking: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>) {
-    match ticking {
-        Some(ticking) => ticking.await,
-        None => std::future::pending().await,
+/// Something that goes on beside the walk, and that the walk never waits for.
+struct Beside<T>(Option<Pin<Box<dyn Future<Output = T> + Send>>>);
+
+impl<T> Default for Beside<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T> Beside<T> {
+    fn begin(&mut self, task: impl Future<Output = T> + Send + 'static) {
+        self.0 = Some(Box::pin(task));
+    }
+
+    const fn is_under_way(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Resolves when it ends; never while there is nothing.
+    async fn ended(&mut self) -> T {
+        let ended = match &mut self.0 {
+            Some(task) => task.await,
+            None => std::future::pending().await,
+        };
+        self.0 = None;
+        ended
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod gauges;
 mod lane;
+mod trouble;
 mod workers;
 
 #[cfg(test)]
@@ -18,15 +19,14 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::log::{Assigned, EventLog, MemberEvent, NewRecord, RevokeDone, Topic};
+use crate::log::{Assigned, EventLog, LogError, MemberEvent, NewRecord, RevokeDone, Topic};
 use crate::model::{Alert, PartitionId, UnixMs};
 use crate::pipeline::alert::outbox_record;
-use crate::pipeline::settle::{Adopt, SettleError};
-use crate::pipeline::store::{CutBlock, Raised, Retention, Store, Stored};
-use crate::pipeline::{SnapshotSource, Snapshots, decode};
-use crate::telemetry::{
-    ByCode, ByReason, ByRule, ByStage, ByStep, Condition, Metrics, Outcome, Readiness, Stage,
-};
+use crate::pipeline::patience::{Part, Patience};
+use crate::pipeline::settle::{Adopt, Truncated};
+use crate::pipeline::store::{CutBlock, Origin, Raised, Retention, Store, Stored};
+use crate::pipeline::{SnapshotSource, Snapshots, alert, decode};
+use crate::telemetry::{ByReason, ByRule, ByStage, ByStep, Condition, Metrics, Outcome, Readiness, Stage};
 pub(crate) use gauges::Gauges;
 use lane::{LaneError, Orders};
 pub(crate) use workers::Workers;
@@ -43,6 +43,8 @@ pub(crate) struct Pace {
     pub(crate) age_per_partition: Duration,
     /// Without records for so long, a partition gets a tick if a timer of its walk waits for one.
     pub(crate) tick_after: Duration,
+    /// How often the log and ClickHouse are asked for a sign of life.
+    pub(crate) probe_every: Duration,
 }
 
 impl Default for Pace {
@@ -51,6 +53,7 @@ impl Default for Pace {
             min_age: Duration::from_millis(250),
             age_per_partition: Duration::from_millis(50),
             tick_after: Duration::from_secs(10),
+            probe_every: Duration::from_secs(5),
         }
     }
 }
@@ -94,37 +97,14 @@ impl Context {
         self.gauges.owned()
     }
 
-    /// Repeats what fails in a way that waiting may help.
-    async fn retrying<T, F>(
-        &self,
-        partition: PartitionId,
-        mut attempt: impl FnMut() -> F,
-    ) -> Result<T, SettleError>
-    where
-        F: Future<Output = Result<T, SettleError>>,
-    {
-        let mut wait = Backoff::default();
-        loop {
-            match attempt().await {
-                Err(error) if error.is_passing() => {
-                    self.metrics.log_calls_failed.get_or_create(&ByCode { code: error.code() }).inc();
-                    tracing::warn!(kafka.partition = partition.0, code = error.code(), %error, "tried again");
-                    wait.pause().await;
-                }
-                done => return done,
-            }
-        }
-    }
-
     /// Puts alerts into the durable outbox; tries until it can.
-    async fn tell(&self, partition: PartitionId, alerts: Vec<Raised>) -> Result<(), LaneError> {
+    async fn tell(&self, alerts: Vec<Raised>, patience: &Patience) -> Result<(), LaneError> {
         if alerts.is_empty() {
             return Ok(());
         }
         let began = Instant::now();
         let records: Vec<NewRecord> = alerts.iter().map(|raised| outbox_record(&raised.alert)).collect();
-        let append = || async { Ok(self.log.append(Topic::Alerts, records.clone()).await.map(|_| ())?) };
-        self.retrying(partition, append).await?;
+        patience.wait_out(|| self.log.append(Topic::Alerts, records.clone())).await?;
         self.stage(Stage::Published, began);
         for Raised { alert, appended_at } in &alerts {
             self.metrics.append_to_outbox_seconds.observe(self.seconds_since(*appended_at));
@@ -132,6 +112,28 @@ impl Context {
             if let Some(on_alert) = &self.on_alert {
                 on_alert(alert);
             }
+        }
+        Ok(())
+    }
+
+    /// Records left the log before they were walked: nobody can bring them back, and somebody must know.
+    async fn tell_truncated(
+        &self,
+        origin: &Origin,
+        gone: Truncated,
+        patience: &Patience,
+    ) -> Result<(), LaneError> {
+        let Truncated { from, to } = gone;
+        tracing::error!(
+            kafka.partition = origin.partition.0, %from, %to,
+            "records were gone from the log before they were walked"
+        );
+        self.metrics.offsets_truncated.inc_by(to.get().abs_diff(from.get()));
+        let (now, policy) = (self.clock.now(), self.snapshots().alert);
+        let alert = alert::log_truncated(origin, from, to, now, &policy);
+        patience.wait_out(|| self.store.put_finding(&alert)).await?;
+        if alert.data.finding.is_alert {
+            self.tell(vec![Raised { alert, appended_at: now }], patience).await?;
         }
         Ok(())
     }
@@ -144,6 +146,8 @@ impl Context {
     /// A block has been released: its records are settled for good.
     fn settled(&self, partition: PartitionId, block: &CutBlock, stored: &Stored) {
         let counts = &stored.counts;
+        // Counted here, where it counts once: who drops a block leaves its records to the next owner.
+        self.metrics.records_consumed.inc_by(block.walked());
         for (rule, cases) in block.opened() {
             self.metrics.findings_opened.get_or_create(&ByRule { rule: rule.as_str() }).inc_by(*cases);
         }
@@ -173,20 +177,6 @@ impl Context {
     }
 }
 
-/// Waits longer each time: 100 ms, doubled, at most 10 s.
-#[derive(Default)]
-struct Backoff {
-    tries: u32,
-}
-
-impl Backoff {
-    async fn pause(&mut self) {
-        let wait = Duration::from_millis(100 << self.tries.min(7)).min(Duration::from_secs(10));
-        self.tries += 1;
-        tokio::time::sleep(wait).await;
-    }
-}
-
 /// How long a revoked lane may settle what is in flight (PROMISE, clause 4).
 const LET_GO_WITHIN: Duration = Duration::from_secs(10);
 
@@ -196,38 +186,24 @@ const LASTED: Duration = Duration::from_secs(60);
 /// Walks whatever partitions the group gives us, until the process drains.
 pub(crate) async fn run(context: Arc<Context>, lifecycle: Lifecycle) {
     let condition = context.readiness.condition("walk");
-    lifecycle.spawn("store-readiness", tell_trouble(Arc::clone(&context), lifecycle.clone()));
-    let mut wait = Backoff::default();
+    lifecycle.spawn("probe", trouble::probe(Arc::clone(&context), lifecycle.clone()));
+    let patience = Patience::default();
+    let mut waiting = patience.waiting();
     while lifecycle.phase() == Phase::Running {
         let (member, began) =
             (Member::new(Arc::clone(&context), lifecycle.clone(), &condition), Instant::now());
         let Err(error) = member.serve().await else { return };
         if began.elapsed() >= LASTED {
-            wait = Backoff::default();
+            waiting.succeeded();
         }
         condition.unmet(error.to_string());
-        context.metrics.log_calls_failed.get_or_create(&ByCode { code: error.code() }).inc();
+        context.count_failures(Part::Log, error.code(), 1);
         tracing::error!(code = error.code(), %error, "the group was left; it is joined again");
-        tokio::select! { () = wait.pause() => {} () = lifecycle.draining() => {} }
-    }
-}
-
-/// Says in `/readyz` and in the metrics what keeps blocks from being stored, until the process drains.
-async fn tell_trouble(context: Arc<Context>, lifecycle: Lifecycle) {
-    let condition = context.readiness.condition("store");
-    let mut trouble = context.store.trouble();
-    loop {
-        match trouble.borrow_and_update().as_ref() {
-            None => condition.met(),
-            Some(trouble) => {
-                condition.unmet(&*trouble.text);
-                let code = ByCode { code: trouble.code };
-                context.metrics.clickhouse_calls_failed.get_or_create(&code).inc();
-            }
-        }
         tokio::select! {
-            changed = trouble.changed() => if changed.is_err() { return },
-            () = lifecycle.draining() => return,
+            waited = waiting.failed(error) => if let Err(error) = waited {
+                return lifecycle.fail(format!("the group {GROUP}: {error}"));
+            },
+            () = lifecycle.draining() => {}
         }
     }
 }
@@ -235,13 +211,9 @@ async fn tell_trouble(context: Arc<Context>, lifecycle: Lifecycle) {
 /// One membership of the group and the lanes it gave us.
 struct Member<'c> {
     condition: &'c Condition,
-    /// Partitions that wait for an operator's word.
-    stuck: HashMap<PartitionId, Condition>,
     context: Arc<Context>,
     lifecycle: Lifecycle,
     lanes: HashMap<PartitionId, Running>,
-    /// How many lanes were started: numbers the next one.
-    started: u64,
     /// Lanes that ended by themselves say so here.
     failed: mpsc::Receiver<Failed>,
     failing: mpsc::Sender<Failed>,
@@ -253,14 +225,11 @@ struct Member<'c> {
 /// A lane that ended by itself.
 struct Failed {
     partition: PartitionId,
-    number: u64,
     error: LaneError,
 }
 
 /// A lane as its member sees it.
 struct Running {
-    /// Tells it from the partition's former lanes.
-    number: u64,
     orders: watch::Sender<Orders>,
     ended: oneshot::Receiver<()>,
 }
@@ -287,12 +256,11 @@ impl<'c> Member<'c> {
         // One place a lane would do; a lane that ends must never wait for its member.
         let (failing, failed) = mpsc::channel(1_024);
         let (leaving, left) = mpsc::channel(1);
-        let (stuck, lanes) = (HashMap::new(), HashMap::new());
-        Self { condition, stuck, context, lifecycle, lanes, started: 0, failed, failing, leaving, left }
+        Self { condition, context, lifecycle, lanes: HashMap::new(), failed, failing, leaving, left }
     }
 
     /// Returns `Ok` when the process drains and every lane has settled, an error when the group must be joined anew.
-    async fn serve(mut self) -> Result<(), LaneError> {
+    async fn serve(mut self) -> Result<(), LogError> {
         let joined = tokio::select! {
             joined = self.context.log.join(GROUP, Topic::Events) => joined,
             () = self.lifecycle.draining() => return Ok(()),
@@ -303,13 +271,9 @@ impl<'c> Member<'c> {
             tokio::select! {
                 event = membership.next() => match event {
                     Ok(event) => self.handle(event),
-                    Err(error) => break Err(error.into()),
+                    Err(error) => break Err(error),
                 },
-                Some(failed) = self.failed.recv() => {
-                    if let Some(error) = self.lane_failed(failed) {
-                        break Err(error);
-                    }
-                }
+                Some(failed) = self.failed.recv() => self.lane_failed(failed),
                 () = self.lifecycle.draining() => break Ok(()),
             }
         };
@@ -338,26 +302,21 @@ impl<'c> Member<'c> {
         let partition = assigned.partition;
         let (orders, told) = watch::channel(Orders::Walk);
         let (end, ended) = oneshot::channel();
-        self.started += 1;
-        let number = self.started;
         let (context, failing) = (Arc::clone(&self.context), self.failing.clone());
         self.lifecycle.spawn(format!("lane-{partition}"), async move {
             let outcome = lane::run(context, assigned, told).await;
             if let Err(error) = outcome {
-                let _ = failing.send(Failed { partition, number, error }).await;
+                let _ = failing.send(Failed { partition, error }).await;
             }
             let _ = end.send(());
         });
         self.context.gauges.own(partition);
-        self.lanes.insert(partition, Running { number, orders, ended });
+        self.lanes.insert(partition, Running { orders, ended });
     }
 
     /// Ends a lane, then answers. The member does not wait: lanes that are let go together settle at the same time, for
     /// the log gives them ten seconds together.
     fn let_go(&mut self, partition: PartitionId, orders: Orders, done: Option<RevokeDone>) {
-        if let Some(stuck) = self.stuck.remove(&partition) {
-            stuck.withdraw();
-        }
         let Some(lane) = self.lanes.remove(&partition) else { return };
         let (context, lifecycle, leaving) =
             (Arc::clone(&self.context), self.lifecycle.clone(), self.leaving.clone());
@@ -369,37 +328,19 @@ impl<'c> Member<'c> {
         });
     }
 
-    /// A lane that needs an operator leaves the others alone; after anything else the group is joined anew, because
-    /// only an assignment may begin a lane (PROMISE, clause 4).
-    fn lane_failed(&mut self, failed: Failed) -> Option<LaneError> {
-        let Failed { partition, number, error } = failed;
-        if error.is_ours() {
-            // The draining that this begins lets the other lanes settle.
-            self.lifecycle.fail(format!("partition {partition}: {error}"));
-            return None;
-        }
-        if self.lanes.get(&partition).is_none_or(|lane| lane.number != number) {
-            tracing::warn!(
-                kafka.partition = partition.0, code = error.code(), %error,
-                "a lane that was let go did not settle: the next owner repeats what it held"
-            );
-            return None;
-        }
+    /// A lane waits out whatever can be waited out. It ends by itself when the partition is another's, or when something
+    /// is wrong that would be as wrong for the next owner.
+    fn lane_failed(&self, failed: Failed) {
+        let Failed { partition, error } = failed;
         if error.is_not_owner() {
             // The log says `Lost` next, or assigns the partition to us anew: both are on their way.
             tracing::warn!(
                 kafka.partition = partition.0,
                 "another owner has the partition: what was in flight is theirs"
             );
-            return None;
+            return;
         }
-        if error.needs_operator() {
-            tracing::error!(kafka.partition = partition.0, code = error.code(), %error, "the partition stands still");
-            let condition = self.context.readiness.condition(format!("partition {partition}"));
-            condition.unmet(error.to_string());
-            self.stuck.insert(partition, condition);
-            return None;
-        }
-        Some(error)
+        // The draining that this begins lets the other lanes settle.
+        self.lifecycle.fail(format!("partition {partition}: {error}"));
     }
 }

@@ -6,8 +6,10 @@ use std::time::Duration;
 use super::*;
 use crate::clickhouse::testing::Database;
 use crate::config::Secret;
+use crate::log::journal::JournalOptions;
 use crate::log::{LogError, NewRecord};
 use crate::model::{Offset, ResumeAt};
+use crate::pipeline::settle::SettleError;
 use crate::pipeline::store::testing::{LOG, TestLog, bounds, event_at, jws, received, retention_of};
 use crate::pipeline::{alert, detect, enrich, verify};
 
@@ -29,7 +31,12 @@ impl House {
     }
 
     async fn at(clock: Clock, pace: Pace) -> Self {
-        let (database, log) = (Database::new().await, TestLog::at(clock.clone()).await);
+        let log = TestLog::at(clock.clone()).await;
+        Self::on(log, clock, pace).await
+    }
+
+    async fn on(log: TestLog, clock: Clock, pace: Pace) -> Self {
+        let database = Database::new().await;
         let door = crate::keys::door(&Secret::new("of the tests".to_owned()));
         let snapshots = Snapshots {
             name: "test".into(),
@@ -67,8 +74,9 @@ impl House {
     }
 
     /// What a former owner left: the first block reserved up to `end`, and nothing of it stored.
-    async fn reserved_up_to(&self, end: i64) {
+    async fn reserved_up_to(&self, end: Option<i64>) {
         let (_member, assigned) = self.log.own(PARTITION).await;
+        let end = end.map_or("null".to_owned(), |end| end.to_string());
         let metadata = format!(r#"{{"v":1,"log":"{LOG}","end":{end},"state":null}}"#);
         assigned.lane.commit(ResumeAt::at(Offset::ZERO), &metadata, Vec::new()).await.unwrap();
     }
@@ -91,6 +99,10 @@ impl House {
         assert_eq!(self.lifecycle.finish().await, Vec::<String>::new());
     }
 
+    async fn number(&self, sql: &str) -> u64 {
+        self.database.client.query(sql).fetch_one().await.unwrap()
+    }
+
     /// First and last offset of each block.
     async fn blocks(&self) -> Vec<(u64, u64)> {
         let sql = "SELECT first, last FROM blocks FINAL WHERE partition = 0 ORDER BY first";
@@ -108,11 +120,41 @@ async fn a_reserved_block_is_walked_to_its_end_however_large_it_gets() {
         house.append(vec![vec![b'x'; 24 << 10]; 100]).await;
     }
     let end = i64::try_from(RECORDS).unwrap() - 1;
-    house.reserved_up_to(end).await;
+    house.reserved_up_to(Some(end)).await;
     house.start();
     house.until("stored", async || !house.blocks().await.is_empty()).await;
     assert_eq!(house.blocks().await, [(0, end.unsigned_abs())]);
     house.stop().await;
+}
+
+/// The journal's disk limit took what nobody had walked yet.
+#[tokio::test]
+async fn records_that_left_the_log_unwalked_are_told() {
+    let options =
+        JournalOptions { limit_bytes: 1 << 20, segment_bytes: 256 << 10, ..JournalOptions::default() };
+    let log = TestLog::with(options, Clock::System).await;
+    let house = House::on(log, Clock::System, Pace::default()).await;
+    house.reserved_up_to(None).await;
+    let start = async || {
+        let scan = house.log.journal.scan(Topic::Events, PARTITION, None).await.unwrap();
+        scan.start().get()
+    };
+    let append = async || {
+        house.append(vec![vec![b'x'; 24 << 10]; 10]).await;
+        start().await > 0
+    };
+    house.until("truncated", append).await;
+    house.start();
+    house.until("told", async || house.number("SELECT count() FROM findings").await == 1).await;
+    house.until("walked", async || !house.blocks().await.is_empty()).await;
+    house.stop().await;
+    let sql = "SELECT toString(rule), is_alert, event_count FROM findings";
+    let told: (String, bool, u64) = house.database.client.query(sql).fetch_one().await.unwrap();
+    let (first, _) = house.blocks().await[0];
+    assert_eq!(told, ("log_truncated".to_owned(), true, first));
+    assert_eq!(house.context.metrics.offsets_truncated.get(), first);
+    let outbox = house.log.journal.scan(Topic::Alerts, PARTITION, None).await.unwrap();
+    assert_eq!(outbox.end().get() - outbox.start().get(), 1);
 }
 
 /// An event whose client sent a token where none may be: a case for as long as its window lasts.
@@ -150,30 +192,20 @@ async fn a_tick_closes_what_nothing_else_does() {
     assert_eq!(sums, (1, 1, 3));
 }
 
-/// What becomes of the membership when a lane of it ends with `error`: the code it ends with, if it does.
-async fn after(house: &House, error: LaneError, is_held: bool) -> Option<&'static str> {
+/// What becomes of the process when a lane ends with `error`.
+async fn after(house: &House, error: LaneError) -> Option<String> {
     let condition = house.context.readiness.condition("walk");
-    let mut member = Member::new(Arc::clone(&house.context), house.lifecycle.clone(), &condition);
-    if is_held {
-        let running =
-            Running { number: 1, orders: watch::channel(Orders::Walk).0, ended: oneshot::channel().1 };
-        member.lanes.insert(PARTITION, running);
-    }
-    member.lane_failed(Failed { partition: PARTITION, number: 1, error }).map(|error| error.code())
+    let member = Member::new(Arc::clone(&house.context), house.lifecycle.clone(), &condition);
+    member.lane_failed(Failed { partition: PARTITION, error });
+    house.lifecycle.failure().map(str::to_owned)
 }
 
 #[tokio::test]
 async fn a_lane_that_lost_its_partition_leaves_the_others_alone() {
     let house = House::new().await;
-    let lost = || LaneError::Log(LogError::NotHeld { doing: "reading" });
-    let away = || LaneError::Log(LogError::Unavailable { doing: "reading", cause: "gone".to_owned() });
-    for is_held in [true, false] {
-        assert_eq!(after(&house, lost(), is_held).await, None);
-        assert_eq!(after(&house, SettleError::NotOwner(PARTITION).into(), is_held).await, None);
-    }
-    assert_eq!(after(&house, away(), true).await, Some("log_unavailable"));
-    assert_eq!(after(&house, away(), false).await, None, "its membership is over already");
-    assert_eq!(house.lifecycle.failure(), None);
+    assert_eq!(after(&house, LogError::NotHeld { doing: "reading" }.into()).await, None);
+    assert_eq!(after(&house, SettleError::NotOwner(PARTITION).into()).await, None);
+    assert_eq!(house.lifecycle.phase(), Phase::Running);
 }
 
 #[tokio::test]
@@ -181,9 +213,39 @@ async fn a_walk_that_panics_ends_the_process_as_failed() {
     let house = House::new().await;
     let walked = house.context.workers.run(PARTITION, || panic!("of the test")).await;
     let Err(error) = walked;
-    assert_eq!(after(&house, error.into(), true).await, None);
+    assert!(after(&house, error.into()).await.is_some_and(|why| why.contains("partition 0")));
     assert_eq!(house.lifecycle.phase(), Phase::Draining);
-    assert!(house.lifecycle.failure().is_some_and(|why| why.contains("partition 0")));
+}
+
+#[tokio::test]
+async fn a_partition_that_stands_leaves_the_others_alone_and_goes_on_when_it_is_mended() {
+    const OTHER: PartitionId = PartitionId(1);
+    let now = Arc::new(AtomicI64::new(received(0).get()));
+    let house = House::at(Clock::Manual(now), Pace::default()).await;
+    let run = async |sql: &str| house.database.client.execute(sql).await.unwrap();
+    run("RENAME TABLE finding_rows TO finding_rows_away").await;
+    house.append([leak_at(received(0))]).await;
+    house.start();
+    let standing = || house.context.readiness.now().get("partition 0").cloned();
+    house.until("told", async || standing().is_some()).await;
+    let why = standing().unwrap().unwrap_err();
+    assert!(why.contains("run `jwtrail migrate`"), "{why}");
+    let gauge = r#"jwtrail_partition_waiting{topic="jwtrail.events",partition="0",code="clickhouse_misconfigured"} 1"#;
+    assert!(house.context.metrics.encode().contains(gauge));
+    house.append_record(NewRecord { partition: Some(OTHER), ..NewRecord::default() }).await;
+    let lines = async |partition: PartitionId| -> u64 {
+        let sql = "SELECT count() FROM blocks FINAL WHERE partition = ?";
+        house.database.client.query(sql).bind(partition.0).fetch_one().await.unwrap()
+    };
+    house.until("the other is stored", async || lines(OTHER).await == 1).await;
+    assert_eq!(lines(PARTITION).await, 0);
+    run("RENAME TABLE finding_rows_away TO finding_rows").await;
+    house.until("stored", async || lines(PARTITION).await == 1).await;
+    house.until("well again", async || standing().is_none()).await;
+    assert!(!house.context.metrics.encode().contains("jwtrail_partition_waiting{"));
+    house.stop().await;
+    assert_eq!(house.number("SELECT count() FROM events").await, 1);
+    assert_eq!(house.number("SELECT count() FROM findings").await, 1);
 }
 
 #[tokio::test]

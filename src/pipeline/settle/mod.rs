@@ -8,9 +8,10 @@ mod settler;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use adopt::{Adopt, Adopted, adopt};
+pub(crate) use adopt::{Adopt, Adopted, Truncated, adopt};
 pub(crate) use settler::Settler;
 
+use super::patience::{Failure, Hope, Part};
 use super::store::StoreError;
 use crate::log::{CommitError, LogError};
 use crate::model::PartitionId;
@@ -51,14 +52,28 @@ impl SettleError {
             Self::Store(error) => error.code(),
         }
     }
+}
 
-    /// Whether waiting may help.
-    pub(crate) const fn is_passing(&self) -> bool {
+impl Failure for SettleError {
+    fn hope(&self) -> Hope {
         match self {
-            Self::Retry(_) | Self::Log(LogError::Unavailable { .. }) => true,
-            Self::Store(error) => error.is_passing(),
-            Self::NotOwner(_) | Self::Undecided { .. } | Self::CannotAdopt { .. } | Self::Log(_) => false,
+            Self::NotOwner(_) => Hope::Never,
+            Self::Retry(_) => Hope::Passes,
+            Self::Undecided { .. } | Self::CannotAdopt { .. } => Hope::IsMended,
+            Self::Log(error) => error.hope(),
+            Self::Store(error) => error.hope(),
         }
+    }
+
+    fn part(&self) -> Part {
+        match self {
+            Self::Store(error) => error.part(),
+            _ => Part::Log,
+        }
+    }
+
+    fn word(&self) -> &'static str {
+        self.code()
     }
 }
 

@@ -1,10 +1,11 @@
 //! One owned partition's commits.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::SettleError;
 use super::metadata::Metadata;
-use crate::log::{Lane, NewRecord, Topic};
+use crate::log::{Lane, LogError, NewRecord, Topic};
 use crate::model::{LogId, ResumeAt};
 use crate::pipeline::store::CutBlock;
 
@@ -12,12 +13,20 @@ use crate::pipeline::store::CutBlock;
 pub(crate) struct Settler {
     lane: Arc<dyn Lane>,
     log: LogId,
+    /// The offset that was committed last.
+    committed: AtomicI64,
 }
 
 impl Settler {
-    /// `log` as [`super::adopt()`] found or drew it.
-    pub(crate) fn new(lane: Arc<dyn Lane>, log: LogId) -> Self {
-        Self { lane, log }
+    /// `log` and `resume_at` as [`super::adopt()`] found or drew them.
+    pub(crate) fn new(lane: Arc<dyn Lane>, log: LogId, resume_at: ResumeAt) -> Self {
+        Self { lane, log, committed: AtomicI64::new(resume_at.offset().get()) }
+    }
+
+    /// How many offsets lie between the commit and the end of the log.
+    pub(crate) async fn lag(&self) -> Result<i64, LogError> {
+        let end = self.lane.end().await?.get();
+        Ok(end.saturating_sub(self.committed.load(Ordering::Relaxed)).max(0))
     }
 
     /// Commits the block's first offset with its end, and with it, atomically, what it forwards: before the block is
@@ -36,7 +45,10 @@ impl Settler {
         let metadata = Metadata::new(self.log.clone(), next.map(|next| next.id().last));
         let mut records = next.map(forwards).unwrap_or_default();
         records.extend(block.summary().map(|summary| (Topic::Summaries, summary.clone())));
-        Ok(self.lane.commit(block.id().last.resume_after(), &metadata.encode(), records).await?)
+        let resume_at = block.id().last.resume_after();
+        self.lane.commit(resume_at, &metadata.encode(), records).await?;
+        self.committed.store(resume_at.offset().get(), Ordering::Relaxed);
+        Ok(())
     }
 }
 

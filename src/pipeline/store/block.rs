@@ -24,6 +24,9 @@ const MAX_BYTES: usize = 16 << 20;
 /// blanks, or members that have no column, is much more.
 const MAX_VALUE_BYTES: usize = 48 << 20;
 
+/// So many blocks a process may fill to these bounds at the same time.
+const FULL_BLOCKS: usize = 4;
+
 /// Names a block: the same records, the same id, in every repetition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BlockId {
@@ -112,6 +115,7 @@ pub(crate) struct Block {
     raised: Vec<Raised>,
     opened: BTreeMap<RuleId, u64>,
     masked: u64,
+    walked: u64,
     /// Bytes of dead letters and forwards.
     carried_bytes: usize,
     counts: Counts,
@@ -138,6 +142,7 @@ impl Block {
             raised: Vec::new(),
             opened: BTreeMap::new(),
             masked: 0,
+            walked: 0,
             carried_bytes: 0,
             counts: Counts::default(),
             span: None,
@@ -226,6 +231,7 @@ impl Block {
     }
 
     fn note(&mut self, record: &Record<'_>) {
+        self.walked += 1;
         let first = self.span.map_or(record.append_time, |(first, _)| first);
         self.span = Some((first, record.append_time));
     }
@@ -240,11 +246,13 @@ impl Block {
         self.span.is_none()
     }
 
-    /// Whether it must be cut now.
-    pub(crate) fn is_full(&self) -> bool {
+    /// Whether it must be cut now. While ClickHouse is away every partition fills its block: where one process has
+    /// many `partitions`, each gets a smaller share.
+    pub(crate) fn is_full(&self, partitions: usize) -> bool {
+        let share = |bytes: usize| bytes * FULL_BLOCKS / partitions.max(FULL_BLOCKS);
         self.ends.len() >= MAX_ROWS
-            || self.values.len() >= MAX_VALUE_BYTES
-            || self.events.len() + self.rejects.len() + self.carried_bytes >= MAX_BYTES
+            || self.values.len() >= share(MAX_VALUE_BYTES)
+            || self.events.len() + self.rejects.len() + self.carried_bytes >= share(MAX_BYTES)
     }
 
     /// Ends the block at `last`, for good: every repetition of it ends there.
@@ -271,6 +279,7 @@ impl Block {
             counts: self.counts,
             opened: self.opened,
             masked: self.masked,
+            walked: self.walked,
             span: self.span,
             summary,
             left_out,
@@ -297,6 +306,7 @@ pub(crate) struct CutBlock {
     pub(super) counts: Counts,
     opened: BTreeMap<RuleId, u64>,
     masked: u64,
+    walked: u64,
     pub(super) span: Option<(UnixMs, UnixMs)>,
     summary: Option<NewRecord>,
     left_out: u64,
@@ -326,6 +336,11 @@ impl CutBlock {
     /// Cases that its records opened, by rule.
     pub(crate) fn opened(&self) -> &BTreeMap<RuleId, u64> {
         &self.opened
+    }
+
+    /// Records that were walked into it, however they left.
+    pub(crate) fn walked(&self) -> u64 {
+        self.walked
     }
 
     /// Tokens that were masked in its events.

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::StoreError;
 use super::block::CutBlock;
-use super::put::{BackOff, Put, Store, earliest};
+use super::put::{Put, Store, earliest};
 use super::tables::EVENTS;
+use super::{Patience, StoreError};
 use crate::clickhouse::{ClickHouseError, InsertLabel};
 use crate::log::Origin;
 
@@ -31,24 +31,29 @@ pub(super) struct PutEvents {
 
 impl Store {
     /// Inserts the event rows until ClickHouse holds each of them, or has refused it.
-    pub(super) async fn put_events(&self, block: &CutBlock, put: Put) -> Result<PutEvents, StoreError> {
+    pub(super) async fn put_events(
+        &self,
+        block: &CutBlock,
+        put: Put,
+        patience: &Patience,
+    ) -> Result<PutEvents, StoreError> {
         let mut done = PutEvents::default();
         let mut missing: Vec<usize> = (0..block.ends.len()).collect();
         let (mut attempt, mut in_doubt) = (0, put == Put::Again);
         if in_doubt {
-            missing = self.missing(block, &done.refused).await?;
+            missing = self.missing(block, &done.refused, patience).await?;
             // A part of the block is another insert than the whole: never under its token.
             attempt = u32::from(missing.len() < block.ends.len());
         }
-        let mut back_off = BackOff::new(self);
+        let mut waiting = patience.waiting();
         while !missing.is_empty() {
             let is_clean = match self.insert(block, &missing, attempt, &mut done.refused).await {
                 Ok(()) => {
-                    back_off.succeeded();
+                    waiting.succeeded();
                     true
                 }
                 Err(error) => {
-                    back_off.failed(error.into()).await?;
+                    waiting.failed(StoreError::from(error)).await?;
                     false
                 }
             };
@@ -56,7 +61,7 @@ impl Store {
                 break;
             }
             in_doubt = true;
-            let still_missing = self.missing(block, &done.refused).await?;
+            let still_missing = self.missing(block, &done.refused, patience).await?;
             // Unclear and nothing landed: it may still be on its way, so the same rows go under the same token.
             if is_clean || still_missing != missing {
                 attempt += 1;
@@ -119,21 +124,19 @@ impl Store {
     }
 
     /// The rows that ClickHouse does not hold, once no insert of the partition runs any more.
-    async fn missing(&self, block: &CutBlock, refused: &BTreeSet<usize>) -> Result<Vec<usize>, StoreError> {
-        let mut back_off = BackOff::new(self);
-        let held = loop {
-            let asked = async {
-                // Rows for another table may fail in ways that look passing.
-                self.client.check_columns(EVENTS.name, &EVENTS.columns).await?;
-                self.wait_until_idle(&block.id.origin).await?;
-                self.held(block).await
-            };
-            match asked.await {
-                Ok(held) => break held,
-                Err(error) => back_off.failed(error.into()).await?,
-            }
+    async fn missing(
+        &self,
+        block: &CutBlock,
+        refused: &BTreeSet<usize>,
+        patience: &Patience,
+    ) -> Result<Vec<usize>, StoreError> {
+        let ask = async || -> Result<_, StoreError> {
+            // Rows for another table may fail in ways that look passing.
+            self.client.check_columns(EVENTS.name, &EVENTS.columns).await?;
+            self.wait_until_idle(&block.id.origin).await?;
+            Ok(self.held(block).await?)
         };
-        back_off.succeeded();
+        let held = patience.wait_out(ask).await?;
         let is_missing = |row: &usize| {
             !held.contains(&block.ends[*row].offset.get().unsigned_abs()) && !refused.contains(row)
         };

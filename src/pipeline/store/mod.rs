@@ -17,6 +17,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use super::patience::Patience;
 pub(crate) use crate::log::Origin;
 pub(crate) use block::{Block, Counts, CutBlock, Raised};
 pub(crate) use dead_letter::{APPEND_HEADER, ORIGIN_HEADER, REASON_HEADER};
@@ -24,6 +25,7 @@ pub(crate) use last_stored::LastStored;
 pub(crate) use put::{Put, Store, Stored, put_findings};
 pub(crate) use retention::Retention;
 
+use super::patience::{Failure, Hope, Part};
 use crate::clickhouse::ClickHouseError;
 use crate::log::LogError;
 
@@ -44,13 +46,26 @@ impl StoreError {
             Self::DeadLetters(error) => error.code(),
         }
     }
+}
 
-    /// Whether waiting may help.
-    pub(crate) const fn is_passing(&self) -> bool {
-        matches!(
-            self,
-            Self::ClickHouse(ClickHouseError::Unavailable(_))
-                | Self::DeadLetters(LogError::Unavailable { .. })
-        )
+impl Failure for StoreError {
+    fn hope(&self) -> Hope {
+        match self {
+            Self::ClickHouse(ClickHouseError::Unavailable(_)) => Hope::Passes,
+            // Rows of ours that are no event's: refusing them is nothing that the data can be blamed for.
+            Self::ClickHouse(_) => Hope::IsMended,
+            Self::DeadLetters(error) => error.hope(),
+        }
+    }
+
+    fn part(&self) -> Part {
+        match self {
+            Self::ClickHouse(_) => Part::ClickHouse,
+            Self::DeadLetters(_) => Part::Log,
+        }
+    }
+
+    fn word(&self) -> &'static str {
+        self.code()
     }
 }

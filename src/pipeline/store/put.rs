@@ -4,21 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::watch;
 
 use super::block::CutBlock;
 use super::dead_letter::{self, Dead};
 use super::rows::{Reject, block_row, finding_row, reject_row};
 use super::tables::{BLOCKS, FINDINGS, REJECTS, Table};
-use super::{Counts, StoreError};
+use super::{Counts, Patience, StoreError};
 use crate::clickhouse::{Client, InsertLabel};
 use crate::log::{EventLog, NewRecord, Topic};
 use crate::model::{Alert, UnixMs};
 use crate::pipeline::decode::{self, RejectReason};
-
-/// How long to wait before the first repetition, and at most.
-const BACK_OFF: Duration = Duration::from_millis(100);
-const BACK_OFF_MAX: Duration = Duration::from_secs(5);
 
 /// Whether rows of a block may be in ClickHouse already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,37 +37,37 @@ pub(crate) struct Stored {
 pub(crate) struct Store {
     pub(super) client: Client,
     log: Arc<dyn EventLog>,
-    trouble: watch::Sender<Option<Trouble>>,
-}
-
-/// Why the last attempt failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Trouble {
-    /// [`StoreError::code`].
-    pub(crate) code: &'static str,
-    /// For people.
-    pub(crate) text: String,
 }
 
 impl Store {
     pub(crate) fn new(client: Client, log: Arc<dyn EventLog>) -> Self {
-        Self { client, log, trouble: watch::Sender::new(None) }
+        Self { client, log }
     }
 
-    /// What keeps blocks from being stored just now: marked as changed at every failure, `None` while all is well.
-    pub(crate) fn trouble(&self) -> watch::Receiver<Option<Trouble>> {
-        self.trouble.subscribe()
+    /// Whether ClickHouse answers.
+    pub(crate) async fn ping(&self) -> Result<(), StoreError> {
+        Ok(self.client.ping().await?)
     }
 
-    /// Stores a block and returns when all of it is acknowledged. It waits for as long as waiting may help; dropping
-    /// the call is safe, and leaves the block to be put `Again`.
-    pub(crate) async fn put(&self, block: &CutBlock, put: Put) -> Result<Stored, StoreError> {
+    /// Writes a case that no block has. One attempt.
+    pub(crate) async fn put_finding(&self, alert: &Alert) -> Result<(), StoreError> {
+        put_finding(&self.client, alert).await
+    }
+
+    /// Stores a block and returns when all of it is acknowledged. It waits for as long as that takes, with `patience`;
+    /// dropping the call is safe, and leaves the block to be put `Again`.
+    pub(crate) async fn put(
+        &self,
+        block: &CutBlock,
+        put: Put,
+        patience: &Patience,
+    ) -> Result<Stored, StoreError> {
         let mut counts = block.counts.clone();
         let Some((_, received_at)) = block.span else {
             return Ok(Stored { counts, repeated: 0 });
         };
-        let events = self.put_events(block, put).await?;
-        self.rewrite(&FINDINGS, block.findings.clone()).await?;
+        let events = self.put_events(block, put, patience).await?;
+        self.rewrite(&FINDINGS, block.findings.clone(), patience).await?;
 
         let (mut letters, mut rejects) = (block.dead_letters.clone(), block.rejects.to_vec());
         for &row in &events.refused {
@@ -85,45 +80,37 @@ impl Store {
             counts.stored -= refused;
             *counts.dead.entry(RejectReason::ClickhouseRefused).or_default() += refused;
         }
-        self.append_dead_letters(letters).await?;
-        self.rewrite(&REJECTS, rejects.into()).await?;
+        self.append_dead_letters(letters, patience).await?;
+        self.rewrite(&REJECTS, rejects.into(), patience).await?;
 
         let mut line = Vec::new();
         block_row(&mut line, &block.id, received_at, &counts, &block.snapshots);
-        self.rewrite(&BLOCKS, line.into()).await?;
+        self.rewrite(&BLOCKS, line.into(), patience).await?;
         Ok(Stored { counts, repeated: events.repeated })
     }
 
     /// Writes rows of a replacing table: again is as good as once.
-    async fn rewrite(&self, table: &Table, rows: Bytes) -> Result<(), StoreError> {
+    async fn rewrite(&self, table: &Table, rows: Bytes, patience: &Patience) -> Result<(), StoreError> {
         if rows.is_empty() {
             return Ok(());
         }
-        let mut back_off = BackOff::new(self);
-        loop {
+        let write = async || {
             let label = InsertLabel::default();
-            match self.client.insert(table.name, &table.column_list, rows.clone(), label).await {
-                Ok(()) => break,
-                Err(error) => back_off.failed(error.into()).await?,
-            }
-        }
-        back_off.succeeded();
-        Ok(())
+            Ok(self.client.insert(table.name, &table.column_list, rows.clone(), label).await?)
+        };
+        patience.wait_out(write).await
     }
 
-    async fn append_dead_letters(&self, letters: Vec<NewRecord>) -> Result<(), StoreError> {
+    async fn append_dead_letters(
+        &self,
+        letters: Vec<NewRecord>,
+        patience: &Patience,
+    ) -> Result<(), StoreError> {
         if letters.is_empty() {
             return Ok(());
         }
-        let mut back_off = BackOff::new(self);
-        loop {
-            match self.log.append(Topic::DeadLetters, letters.clone()).await {
-                Ok(_) => break,
-                Err(error) => back_off.failed(StoreError::DeadLetters(error)).await?,
-            }
-        }
-        back_off.succeeded();
-        Ok(())
+        let append = || self.log.append(Topic::DeadLetters, letters.clone());
+        patience.wait_out(append).await.map(|_| ()).map_err(StoreError::DeadLetters)
     }
 }
 
@@ -149,34 +136,6 @@ pub(crate) async fn put_findings(client: &Client, alerts: &[Alert]) -> Result<()
     }
     let label = InsertLabel::default();
     Ok(client.insert(FINDINGS.name, &FINDINGS.column_list, rows.into(), label).await?)
-}
-
-/// Waits longer after every failure, and says meanwhile what is wrong.
-pub(super) struct BackOff<'s> {
-    store: &'s Store,
-    wait: Duration,
-}
-
-impl<'s> BackOff<'s> {
-    pub(super) fn new(store: &'s Store) -> Self {
-        Self { store, wait: BACK_OFF }
-    }
-
-    /// Waits if waiting may help; hands the error back if not.
-    pub(super) async fn failed(&mut self, error: StoreError) -> Result<(), StoreError> {
-        self.store.trouble.send_replace(Some(Trouble { code: error.code(), text: error.to_string() }));
-        if !error.is_passing() {
-            return Err(error);
-        }
-        tracing::warn!(code = error.code(), error = %error, "a block is not stored yet and is tried again");
-        tokio::time::sleep(self.wait).await;
-        self.wait = (self.wait * 2).min(BACK_OFF_MAX);
-        Ok(())
-    }
-
-    pub(super) fn succeeded(&self) {
-        self.store.trouble.send_if_modified(|trouble| trouble.take().is_some());
-    }
 }
 
 /// The append time that rows of a block may have at the earliest.

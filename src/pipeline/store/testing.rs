@@ -244,8 +244,12 @@ impl TestLog {
 
     /// What it appends has the time of `clock`.
     pub(crate) async fn at(clock: Clock) -> Self {
+        Self::with(JournalOptions::default(), clock).await
+    }
+
+    pub(crate) async fn with(options: JournalOptions, clock: Clock) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let options = JournalOptions { reserve_bytes: 1 << 20, ..JournalOptions::default() };
+        let options = JournalOptions { reserve_bytes: 1 << 20, ..options };
         let journal = Journal::open(dir.path(), options, clock).unwrap();
         journal.migrate(&Topic::ALL.map(|topic| topic.spec(true))).await.unwrap();
         Self { journal, _dir: dir }

@@ -6,7 +6,7 @@ use super::*;
 use crate::clickhouse::testing::Database;
 use crate::log::{Assigned, Batch, EventLog, NewRecord, Origin, Topic};
 use crate::pipeline::store::testing::{TestLog, block_of, event, push_batch};
-use crate::pipeline::store::{CutBlock, Put, Store};
+use crate::pipeline::store::{CutBlock, Patience, Put, Store};
 
 const PARTITION: PartitionId = PartitionId(0);
 
@@ -69,7 +69,7 @@ async fn walk(assigned: &Assigned, adopted: &Adopted) -> CutBlock {
 }
 
 fn settler(assigned: &Assigned, adopted: &Adopted) -> Settler {
-    Settler::new(Arc::clone(&assigned.lane), adopted.log.clone())
+    Settler::new(Arc::clone(&assigned.lane), adopted.log.clone(), adopted.resume_at)
 }
 
 /// Takes the partition over and stores and releases all that is there.
@@ -81,7 +81,7 @@ async fn run(house: &House) -> Adopted {
     if adopted.unfinished.is_none() {
         settler.reserve(&block).await.unwrap();
     }
-    house.store.put(&block, adopted.put_of(block.id().first)).await.unwrap();
+    house.store.put(&block, adopted.put_of(block.id().first), &Patience::default()).await.unwrap();
     settler.release(&block, None).await.unwrap();
     adopted
 }
@@ -108,7 +108,7 @@ async fn a_block_that_an_owner_left_is_finished_by_the_next() {
         let block = walk(&assigned, &adopted).await;
         settler(&assigned, &adopted).reserve(&block).await.unwrap();
         if put_before {
-            house.store.put(&block, Put::First).await.unwrap();
+            house.store.put(&block, Put::First, &Patience::default()).await.unwrap();
             let delete = "ALTER TABLE events DELETE WHERE sub = 'bob' SETTINGS mutations_sync = 1";
             house.database.client.execute(delete).await.unwrap();
         }
@@ -158,7 +158,7 @@ async fn an_expired_commit_is_found_again_by_its_rows() {
     let after = house.adopt(&assigned).await;
     assert_eq!(after.log, before.log);
     let block = walk(&assigned, &after).await;
-    house.store.put(&block, after.put_of(block.id().first)).await.unwrap();
+    house.store.put(&block, after.put_of(block.id().first), &Patience::default()).await.unwrap();
     assert_eq!(house.subjects().await, ["alice", "bob", "carol"]);
 }
 
@@ -175,6 +175,6 @@ async fn a_reset_by_hand_stops_until_someone_decides() {
     assert_eq!(undecided.code(), "adoption_undecided");
     let adopted = adopt(&assigned, Topic::Events, &house.store, Some(Adopt::Commit)).await.unwrap();
     let block = walk(&assigned, &adopted).await;
-    house.store.put(&block, adopted.put_of(block.id().first)).await.unwrap();
+    house.store.put(&block, adopted.put_of(block.id().first), &Patience::default()).await.unwrap();
     assert_eq!(house.subjects().await, ["alice", "bob"], "walked again, not stored again");
 }

@@ -72,7 +72,7 @@ fn a_block_of_values_that_are_mostly_blanks_is_full_before_the_memory_is() {
     value.resize(31 << 10, b' ');
     let mut block = block_at(0);
     let mut offset = 0;
-    while !block.is_full() {
+    while !block.is_full(1) {
         push(&mut block, offset, &value);
         offset += 1;
         assert!(offset < 4_000, "{offset} values of 31 KiB");
