@@ -251,7 +251,7 @@ async fn an_event_that_was_sent_twice_is_one_row_and_its_repeats_are_accounted_f
     let heartbeat = crate::pipeline::store::testing::heartbeat;
     house.append([heartbeat(), b"{not json".to_vec(), heartbeat(), heartbeat()]).await;
     // A former owner reserved it all and stored nothing.
-    house.reserved_up_to(3).await;
+    house.reserved_up_to(Some(3)).await;
     house.start();
     house.until("stored", async || !house.blocks().await.is_empty()).await;
     let client = &house.database.client;

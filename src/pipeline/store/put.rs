@@ -51,7 +51,7 @@ impl Store {
 
     /// Writes a case that no block has. One attempt.
     pub(crate) async fn put_finding(&self, alert: &Alert) -> Result<(), StoreError> {
-        put_finding(&self.client, alert).await
+        put_findings(&self.client, std::slice::from_ref(alert)).await
     }
 
     /// Stores a block and returns when all of it is acknowledged. It waits for as long as that takes, with `patience`;

@@ -21,9 +21,9 @@ async fn a_token_that_others_pushed_out_of_the_window_doubles_nothing() {
     let bench = Bench::new().await;
     bench.run("ALTER TABLE events MODIFY SETTING non_replicated_deduplication_window = 2").await;
     for first in [0, 10, 20, 30] {
-        bench.store.put(&block_of(first, first + 9), Put::First).await.unwrap();
+        bench.store.put(&block_of(first, first + 9), Put::First, &Patience::default()).await.unwrap();
     }
-    bench.store.put(&block_of(0, 9), Put::Again).await.unwrap();
+    bench.store.put(&block_of(0, 9), Put::Again, &Patience::default()).await.unwrap();
     assert_eq!(bench.offsets().await, (0..40).collect::<Vec<_>>());
     assert_eq!(bench.proof().await, [COMPLETE]);
 }
@@ -35,12 +35,12 @@ async fn a_block_over_midnight_is_completed_and_not_doubled() {
     const LAST: i64 = 49_498;
     let bench = Bench::new().await;
     let block = || block_of(LAST - 2, LAST + 3);
-    bench.store.put(&block(), Put::First).await.unwrap();
+    bench.store.put(&block(), Put::First, &Patience::default()).await.unwrap();
     let days = "SELECT uniqExact(toDate(received_at)) FROM events";
     assert_eq!(bench.number(days).await, 2);
     for day in ["2026-11-23", "2026-11-24"] {
         bench.run(&format!("ALTER TABLE events DROP PARTITION '{day}'")).await;
-        bench.store.put(&block(), Put::Again).await.unwrap();
+        bench.store.put(&block(), Put::Again, &Patience::default()).await.unwrap();
         let all: Vec<u64> = (LAST - 2..=LAST + 3).map(i64::unsigned_abs).collect();
         assert_eq!(bench.offsets().await, all, "{day}");
         assert_eq!(bench.proof().await, [COMPLETE], "{day}");
