@@ -3,9 +3,7 @@
 use clap::Args;
 
 use super::Common;
-use super::node::{Node, block_on};
-use crate::clickhouse::Client;
-use crate::config::MissingCredentials;
+use super::node::role;
 
 /// The alerts outbox to webhooks and files.
 ///
@@ -20,13 +18,9 @@ pub(super) struct Deliver {
 
 impl Deliver {
     pub(super) fn run(self, common: &Common) -> anyhow::Result<()> {
-        let config = common.load(MissingCredentials::Accept)?;
-        block_on(async {
-            let node = Node::start(config)?;
-            let log = node.open_kafka()?;
-            node.start_delivery(log, Client::new(&node.config.clickhouse), self.retry)?;
-            node.listen(node.config.deliver_metrics, node.routes()).await?;
-            node.finish().await
+        role(common, async |node, log, client| {
+            node.start_delivery(log, client, self.retry)?;
+            node.listen(node.config.deliver_metrics, node.routes()).await
         })
     }
 }

@@ -9,10 +9,11 @@ use anyhow::{Context as _, anyhow};
 use arc_swap::ArcSwap;
 use axum::Router;
 
+use super::Common;
 use crate::api::{self, Credentials, Door, Heartbeats};
 use crate::clickhouse::Client;
 use crate::clock::{Clock, Random};
-use crate::config::{Config, Fsync, Secret};
+use crate::config::{Config, Fsync, MissingCredentials, Secret};
 use crate::deliver::{self, Deliver};
 use crate::explain::Explainer;
 use crate::key_sets::{self, Keeper};
@@ -45,6 +46,24 @@ pub(super) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> an
 
 /// Between two looks for a log that is away.
 const LOG_PAUSE: Duration = Duration::from_secs(1);
+
+/// A role as a process of its own, which shares the log with others: `begin` starts it, a signal ends it, also while it
+/// starts.
+pub(super) fn role(
+    common: &Common,
+    begin: impl AsyncFnOnce(&Node, Arc<dyn EventLog>, Client) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let config = common.load(MissingCredentials::Accept)?;
+    block_on(async {
+        let node = Node::start(config)?;
+        let (log, client) = (node.open_kafka()?, Client::new(&node.config.clickhouse));
+        tokio::select! {
+            begun = begin(&node, log, client) => begun?,
+            () = node.lifecycle.draining() => {}
+        }
+        node.finish().await
+    })
+}
 
 /// What every long-running role has.
 pub(super) struct Node {

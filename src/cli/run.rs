@@ -3,9 +3,7 @@
 use clap::Args;
 
 use super::Common;
-use super::node::{Node, Pipeline, block_on};
-use crate::clickhouse::Client;
-use crate::config::MissingCredentials;
+use super::node::{Pipeline, role};
 use crate::pipeline::settle::Adopt;
 
 /// The pipeline: consume, verify, enrich, detect, alert, store.
@@ -26,17 +24,12 @@ pub(super) fn adopt(text: &str) -> Result<Adopt, String> {
 
 impl Run {
     pub(super) fn run(self, common: &Common) -> anyhow::Result<()> {
-        let config = common.load(MissingCredentials::Accept)?;
-        block_on(async {
-            let node = Node::start(config)?;
-            let log = node.open_kafka()?;
-            let client = Client::new(&node.config.clickhouse);
+        role(common, async |node, log, client| {
             let snapshots = node.watch_snapshots().await?;
             let pipeline = Pipeline { log, client, snapshots, adopt: self.adopt, on_alert: None };
             // First: it also says why the pipeline cannot start yet.
             node.listen(node.config.run_metrics, node.routes()).await?;
-            node.start_pipeline(pipeline).await?;
-            node.finish().await
+            node.start_pipeline(pipeline).await
         })
     }
 }

@@ -3,9 +3,7 @@
 use clap::Args;
 
 use super::Common;
-use super::node::{Node, block_on};
-use crate::clickhouse::Client;
-use crate::config::MissingCredentials;
+use super::node::role;
 
 /// The HTTP API: the door, metrics, health.
 #[derive(Debug, Args)]
@@ -13,13 +11,8 @@ pub(super) struct Serve {}
 
 impl Serve {
     pub(super) fn run(self, common: &Common) -> anyhow::Result<()> {
-        let config = common.load(MissingCredentials::Accept)?;
-        block_on(async {
-            let node = Node::start(config)?;
-            let log = node.open_kafka()?;
-            let client = Client::new(&node.config.clickhouse);
-            node.start_api(log, client, node.watch_snapshots().await?).await?;
-            node.finish().await
+        role(common, async |node, log, client| {
+            node.start_api(log, client, node.watch_snapshots().await?).await
         })
     }
 }

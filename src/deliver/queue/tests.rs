@@ -43,6 +43,9 @@ enum Answered {
     Refused,
 }
 
+/// What is told, or has a row.
+type Step = (FindingId, Severity);
+
 struct World {
     outbox: Vec<String>,
     queue: Queue,
@@ -50,12 +53,12 @@ struct World {
     committed: Option<(crate::model::ResumeAt, String)>,
     now: Instant,
     /// What the receiver was told, in order.
-    told: Vec<(FindingId, Severity)>,
+    told: Vec<Step>,
     /// Told since the last commit: a crash may repeat these.
     unwritten: usize,
     repeats_allowed: usize,
     storing: Option<Vec<Bytes>>,
-    stored: BTreeSet<(FindingId, Severity)>,
+    stored: BTreeSet<Step>,
 }
 
 const PACE: Pace = Pace {
@@ -222,7 +225,7 @@ fn from_one_network(number: u32, severity: &str) -> String {
 }
 
 /// The steps that are to be told, by one reading of the whole outbox, and those that are to have rows.
-fn expected(outbox: &[String]) -> (Vec<(FindingId, Severity)>, BTreeSet<(FindingId, Severity)>) {
+fn expected(outbox: &[String]) -> (Vec<Step>, BTreeSet<Step>) {
     let (mut storms, mut told, mut rows) = (Storms::default(), Vec::new(), BTreeSet::new());
     for record in batch(outbox, 0).iter() {
         let alert = serde_json::from_slice(record.value).unwrap();
@@ -239,7 +242,7 @@ fn expected(outbox: &[String]) -> (Vec<(FindingId, Severity)>, BTreeSet<(Finding
     (told, rows)
 }
 
-fn highest(steps: &[(FindingId, Severity)]) -> BTreeMap<FindingId, Severity> {
+fn highest(steps: &[Step]) -> BTreeMap<FindingId, Severity> {
     let mut highest = BTreeMap::new();
     for &(finding, severity) in steps {
         let so_far = highest.entry(finding).or_insert(severity);

@@ -17,9 +17,7 @@ use super::enrich::Enriched;
 use crate::log::{NewRecord, Origin};
 use crate::model::{Alert, AlertData, CaseUpdate, Finding, NotAlerted, RuleId, Severity, Step};
 
-pub(crate) use operations::{
-    GivenUp, Storm, Trouble, alert_storm, delivery_given_up, log_truncated, operations,
-};
+pub(crate) use operations::{GivenUp, Storm, alert_storm, delivery_given_up, log_truncated};
 pub(crate) use policy::Policy;
 pub(crate) use tell::{Told, tell};
 pub(crate) use text::{case_block, clean, end_line, text_block, why};

@@ -18,35 +18,35 @@ use crate::pipeline::detect::info;
 
 /// One revision of such a case.
 #[derive(Clone, Debug)]
-pub(crate) struct Trouble<'t> {
-    pub(crate) rule: RuleId,
+struct Trouble<'t> {
+    rule: RuleId,
     /// [`PLATFORM_TENANT`], unless it is one tenant's.
-    pub(crate) tenant: &'t str,
+    tenant: &'t str,
     /// Who has it, and what began it.
-    pub(crate) key: &'t [&'t str],
+    key: &'t [&'t str],
     /// Log, topic and partition whose owner met it: one that several meet has a row of each.
-    pub(crate) origin: (&'t str, &'t str, u32),
+    origin: (&'t str, &'t str, u32),
     /// Rises with every revision of that row.
-    pub(crate) revision: Offset,
-    pub(crate) state: CaseState,
-    pub(crate) severity: Severity,
+    revision: Offset,
+    state: CaseState,
+    severity: Severity,
     /// When it began: the same in every revision.
-    pub(crate) since: UnixMs,
+    since: UnixMs,
     /// When this revision was made.
-    pub(crate) time: UnixMs,
+    time: UnixMs,
     /// How many records, alerts or cases it concerns, at least one.
-    pub(crate) count: u64,
-    pub(crate) title: String,
-    pub(crate) summary: String,
+    count: u64,
+    title: String,
+    summary: String,
     /// A JSON object.
-    pub(crate) evidence: Value,
+    evidence: Value,
     /// One ready ClickHouse query.
-    pub(crate) query: String,
+    query: String,
 }
 
 /// The alert of a trouble's first revision (`opened`) or of a graver one (`raised`), with its row in it. It is for the
 /// outbox only if `data.finding.is_alert`: a suppression may mute it. A revision that nobody is told of is a row alone.
-pub(crate) fn operations(trouble: Trouble<'_>, step: Step, policy: &Policy) -> Alert {
+fn operations(trouble: Trouble<'_>, step: Step, policy: &Policy) -> Alert {
     let Trouble { rule, tenant, key, origin: (log, topic, partition), severity, time, .. } = trouble;
     let info = info(rule);
     let case = Case {
