@@ -8,6 +8,7 @@ use super::setting::Setting;
 use super::traffic::Traffic;
 use crate::log::{Batch, Origin, Record};
 use crate::model::{Offset, PartitionId};
+use crate::pipeline::LaneWalk as _;
 use crate::pipeline::Walk;
 use crate::pipeline::alert::{self, Alerted, Policy};
 use crate::pipeline::decode::{self, Bounds, Decoded};

@@ -25,7 +25,7 @@ use crate::log::journal::{Journal, JournalOptions};
 use crate::log::kafka::KafkaLog;
 use crate::log::{EventLog, Topic};
 use crate::model::Alert;
-use crate::pipeline::corridor::{self, Context, Gauges, Pace, Workers};
+use crate::pipeline::corridor::{self, Context, Course, Gauges, Pace, Workers};
 use crate::pipeline::decode;
 use crate::pipeline::store::Store;
 use crate::simulate::Simulator;
@@ -228,7 +228,7 @@ impl Running {
             gauges: Gauges::default(),
             clock: Clock::default(),
         };
-        lifecycle.spawn("corridor", corridor::run(Arc::new(context), lifecycle.clone()));
+        lifecycle.spawn("corridor", corridor::run(Arc::new(context), Course::Events, lifecycle.clone()));
         Ok(Self { metrics, lifecycle })
     }
 

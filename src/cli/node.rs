@@ -24,7 +24,7 @@ use crate::log::kafka::KafkaLog;
 use crate::log::{EventLog, LogError, Topic, TopicSpec};
 use crate::model::{LogId, PartitionId};
 use crate::outbound::Timeouts;
-use crate::pipeline::corridor::{self, AlertListener, Context, Gauges, Pace, Workers};
+use crate::pipeline::corridor::{self, AlertListener, Context, Course, Gauges, Pace, Workers};
 use crate::pipeline::settle::Adopt;
 use crate::pipeline::store::{Retention, Store};
 use crate::pipeline::{SnapshotSource, Snapshots, Walk, alert, decode, detect, enrich, verify};
@@ -148,7 +148,11 @@ impl Node {
             clock: self.clock.clone(),
             gauges: Gauges::default(),
         };
-        self.lifecycle.spawn("corridor", corridor::run(Arc::new(context), self.lifecycle.clone()));
+        let context = Arc::new(context);
+        for course in Course::ALL {
+            let walk = corridor::run(Arc::clone(&context), course, self.lifecycle.clone());
+            self.lifecycle.spawn(format!("corridor of {}", course.topic().name()), walk);
+        }
         Ok(())
     }
 

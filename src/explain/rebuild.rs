@@ -87,7 +87,7 @@ impl Rebuild {
                 return Ok(say(Judged::Dropped { received_at: record.append_time, dropped: &dropped }));
             }
             WayOut::Forwarded(_) => unreachable!("the only partition is every record's home"),
-            WayOut::Ticked(_) => unreachable!("an event is no tick"),
+            WayOut::Control(_) => unreachable!("an event is no tick"),
         };
         for finding in &alerted.found.findings {
             self.known.insert(finding.case.finding_id, finding.clone());

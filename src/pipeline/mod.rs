@@ -26,6 +26,8 @@ pub(crate) mod settle;
 
 pub(crate) mod corridor;
 
+mod second;
+
 mod patience;
 
 #[cfg(test)]
@@ -36,6 +38,7 @@ use std::sync::Arc;
 
 use crate::log::{Batch, NewRecord, Origin, Record, Topic};
 use crate::model::{Offset, PartitionId, UnixMs};
+pub(crate) use second::SummaryWalk;
 use store::Block;
 
 /// What the walk looks things up in: immutable, swapped only where a block is cut, named in the block's line.
@@ -51,6 +54,27 @@ pub(crate) struct Snapshots {
 
 /// Gives the newest snapshots.
 pub(crate) type SnapshotSource = Arc<dyn Fn() -> Snapshots + Send + Sync>;
+
+/// What a lane walks its partition with: [`Walk`] for events, [`SummaryWalk`] for what that says of them.
+pub(crate) trait LaneWalk: Send {
+    /// Called where a block is cut, and nowhere else: within a block the walk sees one set of snapshots.
+    fn use_snapshots(&mut self, snapshots: Snapshots);
+
+    /// Walks the records of `range` through the rooms into `block`. Without a block they are walked for state alone:
+    /// they are settled already, and only what the detector remembers of them is wanted again.
+    fn walk(&mut self, batch: &Batch, range: Range<usize>, block: Option<&mut Block>);
+
+    /// The stream time at which something would be said although nothing else happened; `None` while nothing is
+    /// pending. Where no record comes by then, a tick has to.
+    fn next_due(&self) -> Option<UnixMs>;
+
+    /// The record that lets time pass where no other record does: to be appended to this partition by its owner, once
+    /// the clock has come to [`LaneWalk::next_due`]. `position`: up to where the walk has come.
+    fn tick(&self, position: Offset) -> NewRecord;
+
+    /// How much the detector remembers.
+    fn size(&self) -> detect::StateSize;
+}
 
 /// One partition's walk through the rooms. It lives on whichever worker thread walks the partition's next batch.
 pub(crate) struct Walk {
@@ -70,32 +94,6 @@ impl Walk {
         Self { bounds, enricher, snapshots, detector, pulse: summarize::Pulse::default(), origin }
     }
 
-    /// Called where a block is cut, and nowhere else: within a block the walk sees one set of snapshots.
-    pub(crate) fn use_snapshots(&mut self, snapshots: Snapshots) {
-        self.snapshots = snapshots;
-    }
-
-    /// Walks the records of `range` through the rooms into `block`. Without a block they are walked for state alone:
-    /// they are settled already, and only what the detector remembers of them is wanted again.
-    pub(crate) fn walk(&mut self, batch: &Batch, range: Range<usize>, mut block: Option<&mut Block>) {
-        for record in batch.slice(range) {
-            let way_out = self.step(&record);
-            match way_out {
-                WayOut::Ticked(_) => self.pulse.tick(record.append_time),
-                _ => self.pulse.beat(record.append_time),
-            }
-            let Some(block) = block.as_deref_mut() else { continue };
-            block.pass(&record, self.pulse.is_at_rest(self.snapshots.detect.rest_after()));
-            match way_out {
-                WayOut::Alerted(alerted) => block.push(&record, alerted),
-                WayOut::Rejected(rejected) => block.reject(&record, rejected),
-                WayOut::Dropped(dropped) => block.drop(&record, dropped.reason),
-                WayOut::Forwarded(copy) => block.forward(&record, copy),
-                WayOut::Ticked(found) => block.tick(&record, found),
-            }
-        }
-    }
-
     /// One record's walk.
     pub(crate) fn step<'r>(&mut self, record: &Record<'r>) -> WayOut<'r> {
         self.step_watched(record, |_| ())
@@ -109,7 +107,7 @@ impl Walk {
     ) -> WayOut<'r> {
         if decode::is_tick(record, &self.bounds) {
             let cases = self.detector.tick(record);
-            return WayOut::Ticked(alert::judge(cases, &self.snapshots.alert, &self.origin));
+            return WayOut::Control(alert::judge(cases, &self.snapshots.alert, &self.origin));
         }
         let decoded = match decode::decode(record, &self.bounds) {
             Ok(decoded) => decoded,
@@ -132,23 +130,48 @@ impl Walk {
         WayOut::Alerted(alert::alert(assessed, &self.snapshots.alert, &self.origin))
     }
 
-    /// The stream time at which something would be said although nothing else happened; `None` while nothing is
-    /// pending. Where no record comes by then, a tick has to.
-    pub(crate) fn next_due(&self) -> Option<UnixMs> {
+    /// What the detector remembers, for metrics and for explaining.
+    pub(crate) const fn detector(&self) -> &detect::Detector {
+        &self.detector
+    }
+}
+
+impl LaneWalk for Walk {
+    fn use_snapshots(&mut self, snapshots: Snapshots) {
+        self.snapshots = snapshots;
+    }
+
+    fn walk(&mut self, batch: &Batch, range: Range<usize>, mut block: Option<&mut Block>) {
+        for record in batch.slice(range) {
+            let way_out = self.step(&record);
+            match way_out {
+                WayOut::Control(_) => self.pulse.tick(record.append_time),
+                _ => self.pulse.beat(record.append_time),
+            }
+            let Some(block) = block.as_deref_mut() else { continue };
+            block.pass(&record, self.pulse.is_at_rest(self.snapshots.detect.rest_after()));
+            match way_out {
+                WayOut::Alerted(alerted) => block.push(&record, alerted),
+                WayOut::Rejected(rejected) => block.reject(&record, rejected),
+                WayOut::Dropped(dropped) => block.drop(&record, dropped.reason),
+                WayOut::Forwarded(copy) => block.forward(&record, copy),
+                WayOut::Control(found) => block.control(&record, found),
+            }
+        }
+    }
+
+    fn next_due(&self) -> Option<UnixMs> {
         let rules = &self.snapshots.detect;
         let pulse = self.pulse.next_due(rules.heartbeat_every(), rules.rest_after());
         self.detector.next_due().into_iter().chain(pulse).min()
     }
 
-    /// The record that lets time pass where no other record does: to be appended to this partition by its owner, once
-    /// the clock has come to [`Walk::next_due`]. `position`: up to where the walk has come.
-    pub(crate) fn tick(&self, position: Offset) -> NewRecord {
+    fn tick(&self, position: Offset) -> NewRecord {
         decode::tick(&self.bounds, self.origin.partition, position)
     }
 
-    /// What the detector remembers, for metrics and for explaining.
-    pub(crate) const fn detector(&self) -> &detect::Detector {
-        &self.detector
+    fn size(&self) -> detect::StateSize {
+        self.detector.size()
     }
 }
 
@@ -166,6 +189,6 @@ pub(crate) enum WayOut<'r> {
     Dropped(detect::Dropped<'r>),
     /// Another partition is its home: the copy to append there.
     Forwarded(NewRecord),
-    /// It is no event and says only that time has passed: control, with what that closed.
-    Ticked(alert::Found),
+    /// It is no event: a tick, or a summary. Control, with what was found by it.
+    Control(alert::Found),
 }

@@ -87,7 +87,7 @@ impl Walked {
                 counts.events += 1;
                 alerted.found
             }
-            WayOut::Ticked(found) => {
+            WayOut::Control(found) => {
                 counts.control += 1;
                 found
             }

@@ -12,6 +12,7 @@ mod attacks;
 mod crashes;
 mod explain;
 mod faults;
+mod gateways;
 mod moves;
 mod refusals;
 mod replay;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::model::{Case, RuleId};
+use crate::model::{Case, FindingClass, RuleId};
 use crate::pipeline::detect::info;
 
 /// The parts of an alert that are no columns of its row.
@@ -24,8 +24,11 @@ pub(super) fn runbook(rule: RuleId) -> String {
     format!("{RUNBOOKS}{}", info(rule).runbook)
 }
 
-/// The events around the case: the subject's, or where it concerns no subject the case's own.
+/// The events around the case: the subject's, the gateway's, or where it concerns neither the case's own.
 fn query(case: &Case) -> String {
+    if case.class == FindingClass::Operations {
+        return gateway_query(case);
+    }
     let which = if case.sub.is_empty() {
         let ids: Vec<String> = case.event_ids.iter().map(|id| format!("'{id}'")).collect();
         format!("event_id IN ({})", ids.join(", "))
@@ -39,6 +42,44 @@ fn query(case: &Case) -> String {
          ORDER BY time",
         quoted(&case.tenant),
         quoted(&moment(case.first_time)),
+        quoted(&moment(case.last_time)),
+    )
+}
+
+/// What a gateway sent around the case.
+fn gateway_query(case: &Case) -> String {
+    let (columns, which, order) = match case.rule {
+        RuleId::AuditGap => {
+            let epoch = case.evidence.get("epoch").and_then(Value::as_str).unwrap_or_default();
+            (
+                "toStartOfMinute(time) AS minute, count() AS events, min(source_seq) AS first_seq, \
+                 max(source_seq) AS last_seq",
+                format!(" AND source_epoch = {}", quoted(epoch)),
+                "GROUP BY minute ORDER BY minute",
+            )
+        }
+        RuleId::GatewayMissesClientIp => (
+            "received_at, ip, peer_ip, network_kind, as_org, route",
+            String::new(),
+            "ORDER BY received_at LIMIT 100",
+        ),
+        RuleId::GatewayClockSkew => (
+            "received_at, time, claimed_time, dateDiff('second', ifNull(claimed_time, time), received_at) AS behind_s",
+            String::new(),
+            "ORDER BY abs(behind_s) DESC LIMIT 100",
+        ),
+        _ => (
+            "received_at, time, kind, tenant, source_epoch, source_seq, status",
+            String::new(),
+            "ORDER BY received_at DESC LIMIT 100",
+        ),
+    };
+    format!(
+        "SELECT {columns} FROM jwtrail.events WHERE gateway = {}{which} \
+         AND received_at BETWEEN toDateTime64({}, 3, 'UTC') - INTERVAL 1 HOUR \
+         AND toDateTime64({}, 3, 'UTC') + INTERVAL 1 HOUR {order}",
+        quoted(&case.gateway),
+        quoted(&moment(case.first_time.min(case.case_start))),
         quoted(&moment(case.last_time)),
     )
 }
@@ -66,6 +107,9 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 fn would_revoke(case: &Case) -> String {
+    if case.class == FindingClass::Operations {
+        return "nothing".to_owned();
+    }
     let named = |what: &str| case.evidence.get("session")?.get(what).and_then(Value::as_str);
     let user = if case.sub.is_empty() { "its subject".to_owned() } else { case.sub.clone() };
     match (case.rule, named("family"), named("sid"), case.token_refs.as_slice()) {

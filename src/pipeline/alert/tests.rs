@@ -11,7 +11,7 @@ use crate::log::Topic;
 use crate::model::{CaseState, LogId, Offset, PartitionId};
 use crate::model::{RuleId, UnixMs};
 use crate::pipeline::detect::tests::story::{self, T0};
-use crate::pipeline::detect::{Detector, JUDGES, Rulebook};
+use crate::pipeline::detect::{Detector, JUDGES, Rulebook, gateway_revisions};
 
 /// Everything that a story leaves under a policy.
 fn alerted(story: &str, policy: &Policy) -> (Vec<Finding>, Vec<Alert>) {
@@ -386,4 +386,29 @@ fn a_suppression_mutes_a_finding_of_operations_too() {
     assert!(!muted(None).is_alert);
     assert_eq!(muted(None).not_alerted, Some(crate::model::NotAlerted::Suppressed));
     assert!(muted(Some("acme")).is_alert);
+}
+
+/// What gateways did, as the second walk tells it.
+#[test]
+fn the_alerts_of_gateways_keep_to_the_schema_and_ask_for_what_the_gateway_sent() {
+    let log = LogId::try_from("0123456789abcdef0123456789abcdef".to_owned()).unwrap();
+    let origin = Origin { log, topic: Topic::Summaries, partition: PartitionId(0) };
+    let stories = [
+        "t+0m p0
+         t+2m p0 edge-1/e'1 events=90 beat=100
+         t+12m p0 edge-1/e'1 beat=100",
+        "t+0s p0 edge-1/e1 beat=0\nt+45s p0\nt+90s p0",
+        "t+10m p0 edge-1/ uses=200 private=200 off=200\nt+60m p0",
+    ];
+    let mut told = Vec::new();
+    for story in stories {
+        for alert in judge(gateway_revisions(story), &Policy::default(), &origin).alerts {
+            let written = serde_json::to_value(&alert).unwrap();
+            assert_valid(&written);
+            assert_eq!(serde_json::from_value::<Alert>(written).unwrap(), alert);
+            let text = text_block(&alert).replace(&alert.data.finding.case.finding_id.to_string(), "ID");
+            told.push(format!("{text}  {}\n  would revoke {}", alert.data.query, alert.data.would_revoke));
+        }
+    }
+    expect![""].assert_eq(&told.join("\n"));
 }

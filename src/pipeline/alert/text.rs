@@ -87,8 +87,14 @@ pub(crate) fn why(case: &Case) -> String {
         (RuleId::TokenLeak, Severity::High) => "a live token lay in a field of token.*",
         (RuleId::TokenLeak, _) => "the token had expired, or lay outside token.*",
         (RuleId::TokenInRequest, _) => "a client's own doing",
+        (RuleId::AuditGap, Severity::High) => {
+            "a hundredth of what it counted, or 1,000 events, within an hour"
+        }
+        (RuleId::AuditGap, Severity::Low) => "at most ten events, which a crash may have taken with it",
         (RuleId::AuditGap, _) => "what the gateway counted and what arrived differ",
-        (RuleId::GatewaySilent, _) => "its heartbeats are missing",
+        (RuleId::GatewaySilent, Severity::High) => "a whole zone is silent",
+        (RuleId::GatewaySilent, Severity::Info) => "it said that it stops",
+        (RuleId::GatewaySilent, _) => "three of its heartbeats are missing",
         (RuleId::GatewayMissesClientIp | RuleId::GatewayClockSkew, Severity::Low) => {
             "at least 5 % of an hour"
         }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::log::Topic;
 use crate::model::PartitionId;
 use crate::pipeline::detect::StateSize;
 use crate::telemetry::{ByKind, Metrics};
@@ -11,11 +12,11 @@ use crate::telemetry::{ByKind, Metrics};
 /// The owned partitions and the size of each one's detector state.
 #[derive(Default)]
 pub(crate) struct Gauges {
-    owned: Mutex<HashMap<PartitionId, StateSize>>,
+    owned: Mutex<HashMap<(Topic, PartitionId), StateSize>>,
 }
 
 impl Gauges {
-    fn lock(&self) -> MutexGuard<'_, HashMap<PartitionId, StateSize>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(Topic, PartitionId), StateSize>> {
         // A map of numbers is whole whatever panicked beside it.
         self.owned.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -24,20 +25,20 @@ impl Gauges {
         self.lock().len()
     }
 
-    pub(super) fn own(&self, partition: PartitionId) {
-        self.lock().insert(partition, StateSize::default());
+    pub(super) fn own(&self, topic: Topic, partition: PartitionId) {
+        self.lock().insert((topic, partition), StateSize::default());
     }
 
-    pub(super) fn let_go(&self, partition: PartitionId, metrics: &Metrics) {
+    pub(super) fn let_go(&self, topic: Topic, partition: PartitionId, metrics: &Metrics) {
         let mut owned = self.lock();
-        owned.remove(&partition);
+        owned.remove(&(topic, partition));
         show(&owned, metrics);
     }
 
     /// One partition's detector, as it is now.
-    pub(super) fn detector(&self, partition: PartitionId, size: StateSize, metrics: &Metrics) {
+    pub(super) fn detector(&self, topic: Topic, partition: PartitionId, size: StateSize, metrics: &Metrics) {
         let mut owned = self.lock();
-        let before = owned.insert(partition, size).unwrap_or_default();
+        let before = owned.insert((topic, partition), size).unwrap_or_default();
         let evicted = |kind| metrics.detector_keys_evicted.get_or_create_owned(&ByKind { kind });
         evicted("any").inc_by(size.evicted.saturating_sub(before.evicted));
         evicted("event_id").inc_by(size.ids_forgotten.saturating_sub(before.ids_forgotten));
@@ -45,7 +46,7 @@ impl Gauges {
     }
 }
 
-fn show(owned: &HashMap<PartitionId, StateSize>, metrics: &Metrics) {
+fn show(owned: &HashMap<(Topic, PartitionId), StateSize>, metrics: &Metrics) {
     let sum = |of: fn(&StateSize) -> usize| {
         i64::try_from(owned.values().map(of).sum::<usize>()).unwrap_or(i64::MAX)
     };

@@ -13,15 +13,14 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::Context;
-use super::trouble;
 use super::workers::WorkerGone;
-use crate::log::{Assigned, Batch, Lane, LogError, Topic};
+use super::{Context, Course, trouble};
+use crate::log::{Assigned, Batch, Lane, LogError};
 use crate::model::{LogId, Offset, PartitionId};
 use crate::pipeline::patience::Patience;
 use crate::pipeline::settle::{self, Adopted, SettleError, Settler};
 use crate::pipeline::store::{Block, CutBlock, Origin, Put, StoreError, Stored};
-use crate::pipeline::{Walk, decode};
+use crate::pipeline::{LaneWalk, decode};
 use crate::telemetry::{ByPartition, Stage};
 
 /// What a lane is told by whoever runs the group.
@@ -76,7 +75,7 @@ struct Fetched {
 
 /// A block being filled, and everything that fills it. It goes to the worker thread and comes back whole.
 struct Filling {
-    walk: Box<Walk>,
+    walk: Box<dyn LaneWalk>,
     block: Block,
     /// Everything before this offset was read: records, or holes that transactions left.
     position: Offset,
@@ -116,14 +115,15 @@ async fn stepped(step: &mut Option<Step>) -> Result<Stepped, LaneError> {
 /// Walks one partition until the orders change or it is lost.
 pub(super) async fn run(
     context: Arc<Context>,
+    course: Course,
     assigned: Assigned,
     mut orders: watch::Receiver<Orders>,
 ) -> Result<(), LaneError> {
     let patience = Arc::new(Patience::default());
-    let told = trouble::tell(&context, assigned.partition, patience.troubles());
+    let told = trouble::tell(&context, course, assigned.partition, patience.troubles());
     let walked = async {
         let lane = tokio::select! {
-            begun = OwnedLane::begin(&context, &assigned, &patience) => begun?,
+            begun = OwnedLane::begin(&context, course, &assigned, &patience) => begun?,
             _ = orders.wait_for(|orders| *orders != Orders::Walk) => return Ok(()),
         };
         lane.run(orders).await
@@ -139,6 +139,7 @@ pub(super) async fn run(
 /// One owned partition.
 struct OwnedLane {
     context: Arc<Context>,
+    course: Course,
     lane: Arc<dyn Lane>,
     partition: PartitionId,
     patience: Arc<Patience>,
@@ -171,22 +172,23 @@ impl OwnedLane {
     /// Takes the partition over: finds out where to go on, and walks what came before for state alone.
     async fn begin(
         context: &Arc<Context>,
+        course: Course,
         assigned: &Assigned,
         patience: &Arc<Patience>,
     ) -> Result<Self, LaneError> {
         let (partition, lane) = (assigned.partition, Arc::clone(&assigned.lane));
-        let adopted = patience.wait_out(|| adopt(context, assigned)).await?;
+        let adopted = patience.wait_out(|| adopt(context, course, assigned)).await?;
         let log = adopted.log.clone();
-        let origin = Origin { log: log.clone(), topic: Topic::Events, partition };
+        let origin = Origin { log: log.clone(), topic: course.topic(), partition };
         if let Some(gone) = adopted.truncated {
             context.tell_truncated(&origin, gone, patience).await?;
         }
         let bounds = decode::Bounds { log: log.clone(), ..context.bounds.clone() };
         let snapshots = context.snapshots();
         let name = Arc::clone(&snapshots.name);
-        let walk = Box::new(Walk::new(bounds, snapshots, partition));
+        let walk = course.begin(bounds, snapshots, partition);
         let resume = adopted.resume_at.offset();
-        let walk = remember(context, assigned, patience, resume, walk).await?;
+        let walk = remember(context, course, assigned, patience, resume, walk).await?;
         tracing::info!(
             kafka.partition = partition.0, log.id = %log, resume_at = %resume, start = %assigned.start,
             end = %assigned.end, unfinished = adopted.unfinished.is_some(), "the partition is ours"
@@ -194,6 +196,7 @@ impl OwnedLane {
         let block = Block::new(origin, resume, Arc::clone(&context.retention), name);
         Ok(Self {
             context: Arc::clone(context),
+            course,
             settler: Arc::new(Settler::new(Arc::clone(&lane), log.clone(), adopted.resume_at)),
             lane,
             partition,
@@ -281,9 +284,10 @@ impl OwnedLane {
         if is_under_way || !walk.next_due().is_some_and(is_due) {
             return;
         }
-        let (context, partition, tick) = (Arc::clone(&self.context), self.partition, walk.tick(*position));
+        let (context, topic, partition) = (Arc::clone(&self.context), self.course.topic(), self.partition);
+        let tick = walk.tick(*position);
         self.ticking.begin(async move {
-            match context.log.append(Topic::Events, vec![tick]).await {
+            match context.log.append(topic, vec![tick]).await {
                 Ok(placed) => placed.first().map(|placed| placed.offset),
                 Err(error) => {
                     tracing::warn!(kafka.partition = partition.0, code = error.code(), %error, "a tick is not appended");
@@ -296,11 +300,11 @@ impl OwnedLane {
     /// How far the commit is behind the log. A log that does not answer leaves the gauge as it was.
     fn measure_lag(&mut self) {
         self.lag_measured = Instant::now();
-        let (context, settler, partition) =
-            (Arc::clone(&self.context), Arc::clone(&self.settler), self.partition.0);
+        let (context, settler) = (Arc::clone(&self.context), Arc::clone(&self.settler));
+        let (topic, partition) = (self.course.topic().name(), self.partition.0);
         self.measuring.begin(async move {
             if let Ok(lag) = settler.lag().await {
-                let by = ByPartition { topic: Topic::Events.name(), partition };
+                let by = ByPartition { topic, partition };
                 context.metrics.lag_records.get_or_create(&by).set(lag);
             }
         });
@@ -415,12 +419,12 @@ impl OwnedLane {
     fn cut(&mut self) -> Option<CutBlock> {
         let Filling { mut walk, block, position } = self.filling.take()?;
         let snapshots = self.context.snapshots();
-        let origin = Origin { log: self.log.clone(), topic: Topic::Events, partition: self.partition };
+        let origin = Origin { log: self.log.clone(), topic: self.course.topic(), partition: self.partition };
         let next =
             Block::new(origin, position, Arc::clone(&self.context.retention), Arc::clone(&snapshots.name));
         walk.use_snapshots(snapshots);
-        let size = walk.detector().size();
-        self.context.gauges.detector(self.partition, size, &self.context.metrics);
+        let size = walk.size();
+        self.context.gauges.detector(self.course.topic(), self.partition, size, &self.context.metrics);
         self.filling = Some(Filling { walk, block: next, position });
         if let Some(since) = self.filling_since.take() {
             self.context.stage(Stage::Filled, since);
@@ -430,8 +434,8 @@ impl OwnedLane {
     }
 }
 
-async fn adopt(context: &Context, assigned: &Assigned) -> Result<Adopted, SettleError> {
-    settle::adopt(assigned, Topic::Events, &context.store, context.adopt).await
+async fn adopt(context: &Context, course: Course, assigned: &Assigned) -> Result<Adopted, SettleError> {
+    settle::adopt(assigned, course.topic(), &context.store, context.adopt).await
 }
 
 /// Fills the batch; waits until the log can be read.
@@ -446,11 +450,12 @@ async fn fetch(lane: &dyn Lane, batch: &mut Batch, max: usize, patience: &Patien
 /// Builds the state that the owner before us had, by walking its last hours again. Leaves the lane at `resume`.
 async fn remember(
     context: &Context,
+    course: Course,
     assigned: &Assigned,
     patience: &Patience,
     resume: Offset,
-    mut walk: Box<Walk>,
-) -> Result<Box<Walk>, LaneError> {
+    mut walk: Box<dyn LaneWalk>,
+) -> Result<Box<dyn LaneWalk>, LaneError> {
     let &Assigned { partition, start, ref lane, .. } = assigned;
     let mut batch = Batch::default();
     // The last settled record tells when the commit was: the state reaches back from there, not from now.
@@ -462,7 +467,7 @@ async fn remember(
             let settled_at = batch.slice(0..batch.len().min(1)).next().map(|record| record.append_time);
             match settled_at {
                 Some(time) => {
-                    let at = || context.log.offset_at(Topic::Events, partition, time - STATE_SPAN);
+                    let at = || context.log.offset_at(course.topic(), partition, time - STATE_SPAN);
                     patience.wait_out(at).await?
                 }
                 None => start,

@@ -1,6 +1,7 @@
 //! The corridor: everything that is I/O around the pure rooms. It joins the group, gives each owned partition a lane,
 //! divides the walking among a few threads, and lets a partition go only when its lane has ended.
 
+mod course;
 mod gauges;
 mod lane;
 mod trouble;
@@ -27,12 +28,10 @@ use crate::pipeline::settle::{Adopt, Truncated};
 use crate::pipeline::store::{CutBlock, Origin, Raised, Retention, Store, Stored};
 use crate::pipeline::{SnapshotSource, Snapshots, alert, decode};
 use crate::telemetry::{ByReason, ByRule, ByStage, ByStep, Condition, Metrics, Outcome, Readiness, Stage};
+pub(crate) use course::Course;
 pub(crate) use gauges::Gauges;
 use lane::{LaneError, Orders};
 pub(crate) use workers::Workers;
-
-/// The consumer group of `run`.
-pub(crate) const GROUP: &str = "jwtrail-run";
 
 /// How long things wait for others: how old a block may get (PROMISE, clause 1; how large is the store's business), and
 /// how long a partition is quiet before its owner may let time pass.
@@ -168,7 +167,12 @@ impl Context {
         self.metrics.events_left_out.inc_by(block.left_out());
         self.metrics.blocks_stored.inc();
         self.metrics.blocks_repeated.inc_by(u64::from(stored.repeated));
-        tracing::debug!(kafka.partition = partition.0, kafka.offset = block.id().last.get(), "settled");
+        tracing::debug!(
+            kafka.topic = block.id().origin.topic.name(),
+            kafka.partition = partition.0,
+            kafka.offset = block.id().last.get(),
+            "settled"
+        );
     }
 
     fn stage(&self, stage: Stage, since: Instant) {
@@ -183,15 +187,18 @@ const LET_GO_WITHIN: Duration = Duration::from_secs(10);
 /// A membership that went well for so long: what ends it is a new trouble, not the last one's repetition.
 const LASTED: Duration = Duration::from_secs(60);
 
-/// Walks whatever partitions the group gives us, until the process drains.
-pub(crate) async fn run(context: Arc<Context>, lifecycle: Lifecycle) {
-    let condition = context.readiness.condition("walk");
-    lifecycle.spawn("probe", trouble::probe(Arc::clone(&context), lifecycle.clone()));
+/// Walks whatever partitions of the course's topic the group gives us, until the process drains.
+pub(crate) async fn run(context: Arc<Context>, course: Course, lifecycle: Lifecycle) {
+    let condition = context.readiness.condition(course.condition());
+    if course == Course::Events {
+        // Both have one log and one store.
+        lifecycle.spawn("probe", trouble::probe(Arc::clone(&context), lifecycle.clone()));
+    }
     let patience = Patience::default();
     let mut waiting = patience.waiting();
     while lifecycle.phase() == Phase::Running {
         let (member, began) =
-            (Member::new(Arc::clone(&context), lifecycle.clone(), &condition), Instant::now());
+            (Member::new(Arc::clone(&context), course, lifecycle.clone(), &condition), Instant::now());
         let Err(error) = member.serve().await else { return };
         if began.elapsed() >= LASTED {
             waiting.succeeded();
@@ -201,7 +208,7 @@ pub(crate) async fn run(context: Arc<Context>, lifecycle: Lifecycle) {
         tracing::error!(code = error.code(), %error, "the group was left; it is joined again");
         tokio::select! {
             waited = waiting.failed(error) => if let Err(error) = waited {
-                return lifecycle.fail(format!("the group {GROUP}: {error}"));
+                return lifecycle.fail(format!("the group {}: {error}", course.group()));
             },
             () = lifecycle.draining() => {}
         }
@@ -210,6 +217,7 @@ pub(crate) async fn run(context: Arc<Context>, lifecycle: Lifecycle) {
 
 /// One membership of the group and the lanes it gave us.
 struct Member<'c> {
+    course: Course,
     condition: &'c Condition,
     context: Arc<Context>,
     lifecycle: Lifecycle,
@@ -252,17 +260,18 @@ impl Running {
 }
 
 impl<'c> Member<'c> {
-    fn new(context: Arc<Context>, lifecycle: Lifecycle, condition: &'c Condition) -> Self {
+    fn new(context: Arc<Context>, course: Course, lifecycle: Lifecycle, condition: &'c Condition) -> Self {
         // One place a lane would do; a lane that ends must never wait for its member.
         let (failing, failed) = mpsc::channel(1_024);
         let (leaving, left) = mpsc::channel(1);
-        Self { condition, context, lifecycle, lanes: HashMap::new(), failed, failing, leaving, left }
+        let lanes = HashMap::new();
+        Self { course, condition, context, lifecycle, lanes, failed, failing, leaving, left }
     }
 
     /// Returns `Ok` when the process drains and every lane has settled, an error when the group must be joined anew.
     async fn serve(mut self) -> Result<(), LogError> {
         let joined = tokio::select! {
-            joined = self.context.log.join(GROUP, Topic::Events) => joined,
+            joined = self.context.log.join(self.course.group(), self.course.topic()) => joined,
             () = self.lifecycle.draining() => return Ok(()),
         };
         let mut membership = joined?;
@@ -299,18 +308,18 @@ impl<'c> Member<'c> {
     }
 
     fn start(&mut self, assigned: Assigned) {
-        let partition = assigned.partition;
+        let (course, partition) = (self.course, assigned.partition);
         let (orders, told) = watch::channel(Orders::Walk);
         let (end, ended) = oneshot::channel();
         let (context, failing) = (Arc::clone(&self.context), self.failing.clone());
-        self.lifecycle.spawn(format!("lane-{partition}"), async move {
-            let outcome = lane::run(context, assigned, told).await;
+        self.lifecycle.spawn(format!("lane {}/{partition}", course.topic().name()), async move {
+            let outcome = lane::run(context, course, assigned, told).await;
             if let Err(error) = outcome {
                 let _ = failing.send(Failed { partition, error }).await;
             }
             let _ = end.send(());
         });
-        self.context.gauges.own(partition);
+        self.context.gauges.own(course.topic(), partition);
         self.lanes.insert(partition, Running { orders, ended });
     }
 
@@ -318,11 +327,11 @@ impl<'c> Member<'c> {
     /// the log gives them ten seconds together.
     fn let_go(&mut self, partition: PartitionId, orders: Orders, done: Option<RevokeDone>) {
         let Some(lane) = self.lanes.remove(&partition) else { return };
-        let (context, lifecycle, leaving) =
-            (Arc::clone(&self.context), self.lifecycle.clone(), self.leaving.clone());
-        self.lifecycle.spawn(format!("end of lane-{partition}"), async move {
+        let (context, course, lifecycle, leaving) =
+            (Arc::clone(&self.context), self.course, self.lifecycle.clone(), self.leaving.clone());
+        self.lifecycle.spawn(format!("end of lane {}/{partition}", course.topic().name()), async move {
             lane.end(orders, &lifecycle).await;
-            context.gauges.let_go(partition, &context.metrics);
+            context.gauges.let_go(course.topic(), partition, &context.metrics);
             tracing::info!(kafka.partition = partition.0, "the partition is let go");
             drop((done, leaving));
         });
@@ -341,6 +350,6 @@ impl<'c> Member<'c> {
             return;
         }
         // The draining that this begins lets the other lanes settle.
-        self.lifecycle.fail(format!("partition {partition}: {error}"));
+        self.lifecycle.fail(format!("{}: {error}", self.course.partition(partition)));
     }
 }

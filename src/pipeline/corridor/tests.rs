@@ -82,7 +82,8 @@ impl House {
     }
 
     fn start(&self) {
-        self.lifecycle.spawn("corridor", run(Arc::clone(&self.context), self.lifecycle.clone()));
+        self.lifecycle
+            .spawn("corridor", run(Arc::clone(&self.context), Course::Events, self.lifecycle.clone()));
     }
 
     async fn until(&self, what: &str, is_so: impl AsyncFn() -> bool) {
@@ -192,7 +193,7 @@ async fn a_tick_closes_what_nothing_else_does() {
 /// What becomes of the process when a lane ends with `error`.
 async fn after(house: &House, error: LaneError) -> Option<String> {
     let condition = house.context.readiness.condition("walk");
-    let member = Member::new(Arc::clone(&house.context), house.lifecycle.clone(), &condition);
+    let member = Member::new(Arc::clone(&house.context), Course::Events, house.lifecycle.clone(), &condition);
     member.lane_failed(Failed { partition: PARTITION, error });
     house.lifecycle.failure().map(str::to_owned)
 }

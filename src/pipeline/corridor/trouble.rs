@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::Context;
+use super::{Context, Course};
 use crate::lifecycle::Lifecycle;
-use crate::log::{LogError, Topic};
+use crate::log::LogError;
 use crate::model::PartitionId;
 use crate::pipeline::patience::{Failure, Part, Troubles};
 use crate::telemetry::{ByCode, ByPartitionCode, Condition};
@@ -21,10 +21,11 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// Says what a partition waits for, for as long as it is polled.
 pub(super) async fn tell(
     context: &Context,
+    course: Course,
     partition: PartitionId,
     mut troubles: watch::Receiver<Troubles>,
 ) -> Infallible {
-    let mut told = Told { context, partition, condition: None, last: Troubles::new() };
+    let mut told = Told { context, course, partition, condition: None, last: Troubles::new() };
     loop {
         let now = troubles.borrow_and_update().clone();
         told.show(now);
@@ -37,6 +38,7 @@ pub(super) async fn tell(
 /// What is said of a partition; taken back when it is dropped.
 struct Told<'c> {
     context: &'c Context,
+    course: Course,
     partition: PartitionId,
     /// Only while something is waited for.
     condition: Option<Condition>,
@@ -45,7 +47,7 @@ struct Told<'c> {
 
 impl Told<'_> {
     fn show(&mut self, now: Troubles) {
-        let Self { context, partition, .. } = *self;
+        let Self { context, course, partition, .. } = *self;
         for (number, trouble) in &now {
             let before = self.last.get(number).map_or(0, |before| before.failures);
             let failures = trouble.failures.checked_sub(before).unwrap_or(trouble.failures);
@@ -54,6 +56,7 @@ impl Told<'_> {
             }
             context.count_failures(trouble.part, trouble.code, failures);
             tracing::warn!(
+                kafka.topic = course.topic().name(),
                 kafka.partition = partition.0,
                 code = trouble.code,
                 error = trouble.text,
@@ -65,12 +68,17 @@ impl Told<'_> {
         let texts: Vec<&str> = now.values().map(|trouble| trouble.text.as_str()).collect();
         if texts.is_empty() {
             if let Some(condition) = self.condition.take() {
-                tracing::info!(kafka.partition = partition.0, "the partition goes on");
+                tracing::info!(
+                    kafka.topic = course.topic().name(),
+                    kafka.partition = partition.0,
+                    "the partition goes on"
+                );
                 condition.withdraw();
             }
         } else {
-            let name = || format!("partition {partition}");
-            let condition = self.condition.get_or_insert_with(|| context.readiness.condition(name()));
+            let condition = self
+                .condition
+                .get_or_insert_with(|| context.readiness.condition(course.partition(partition)));
             condition.unmet(texts.join("; "));
         }
         self.last = now;
@@ -82,7 +90,8 @@ impl Told<'_> {
             troubles.values().map(|trouble| trouble.code).collect()
         };
         let (before, now) = (codes(&self.last), codes(now));
-        let by = |code| ByPartitionCode { topic: Topic::Events.name(), partition: self.partition.0, code };
+        let by =
+            |code| ByPartitionCode { topic: self.course.topic().name(), partition: self.partition.0, code };
         for &code in &now {
             self.context.metrics.partition_waiting.get_or_create(&by(code)).set(1);
         }
@@ -126,8 +135,11 @@ pub(super) async fn probe(context: Arc<Context>, lifecycle: Lifecycle) {
 
 async fn log_answers(context: &Context) -> Result<(), LogError> {
     context.log.health().await?;
-    // The topic may be gone although the brokers answer.
-    context.log.partitions(Topic::Events).await.map(|_| ())
+    // A topic may be gone although the brokers answer.
+    for course in Course::ALL {
+        context.log.partitions(course.topic()).await?;
+    }
+    Ok(())
 }
 
 async fn answer<E: Failure>(asked: impl Future<Output = Result<(), E>>) -> Result<(), String> {

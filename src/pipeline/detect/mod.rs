@@ -34,6 +34,8 @@ mod evidence;
 mod words;
 
 #[cfg(test)]
+pub(super) use gateways::tests::revisions as gateway_revisions;
+#[cfg(test)]
 pub(super) mod tests;
 
 use super::enrich::Enriched;

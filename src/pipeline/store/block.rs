@@ -177,8 +177,8 @@ impl Block {
         }
     }
 
-    /// A tick: control, which may have findings.
-    pub(crate) fn tick(&mut self, record: &Record<'_>, found: Found) {
+    /// A tick or a summary: control, which may have findings.
+    pub(crate) fn control(&mut self, record: &Record<'_>, found: Found) {
         self.find(record, found);
         self.counts.control += 1;
     }

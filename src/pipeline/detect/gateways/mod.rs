@@ -11,7 +11,7 @@ mod seqs;
 mod silence;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -108,7 +108,7 @@ fn say(source: &mut SourceSummary, word: &str, time: UnixMs, received_at: UnixMs
 }
 
 /// The revisions of cases that a story makes, each with the line that made it.
-fn revisions(story: &str) -> Vec<CaseUpdate> {
+pub(in crate::pipeline) fn revisions(story: &str) -> Vec<CaseUpdate> {
     let lines = story.lines().map(str::trim).filter(|line| !line.is_empty());
     let (mut detector, rules) = (GatewayDetector::default(), Rulebook::default());
     let mut updates = Vec::new();
