@@ -79,7 +79,7 @@ fn gateway_query(case: &Case) -> String {
          AND received_at BETWEEN toDateTime64({}, 3, 'UTC') - INTERVAL 1 HOUR \
          AND toDateTime64({}, 3, 'UTC') + INTERVAL 1 HOUR {order}",
         quoted(&case.gateway),
-        quoted(&moment(case.first_time.min(case.case_start))),
+        quoted(&moment(case.first_time)),
         quoted(&moment(case.last_time)),
     )
 }

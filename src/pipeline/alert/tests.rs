@@ -410,5 +410,29 @@ fn the_alerts_of_gateways_keep_to_the_schema_and_ask_for_what_the_gateway_sent()
             told.push(format!("{text}  {}\n  would revoke {}", alert.data.query, alert.data.would_revoke));
         }
     }
-    expect![""].assert_eq(&told.join("\n"));
+    expect![[r#"
+        HIGH  audit_gap  _platform/edge-1
+          what By 2026-11-23T00:02:00.000Z edge-1 had counted 100 events of its epoch e'1 (0 of them given up). 10 of them are not in the log.
+          why high, confidence high: a hundredth of what it counted, or 1,000 events, within an hour
+          more jwtrail explain ID
+          SELECT toStartOfMinute(time) AS minute, count() AS events, min(source_seq) AS first_seq, max(source_seq) AS last_seq FROM jwtrail.events WHERE gateway = 'edge-1' AND source_epoch = 'e\'1' AND received_at BETWEEN toDateTime64('2026-11-23 00:02:00.000', 3, 'UTC') - INTERVAL 1 HOUR AND toDateTime64('2026-11-23 00:02:00.000', 3, 'UTC') + INTERVAL 1 HOUR GROUP BY minute ORDER BY minute
+          would revoke nothing
+        HIGH  gateway_silent  _platform/edge-1
+          what Nothing was heard of edge-1 since 2026-11-23T00:00:00.000Z, nor of any other gateway of the zone edge.
+          why high, confidence high: a whole zone is silent
+          more jwtrail explain ID
+          SELECT received_at, time, kind, tenant, source_epoch, source_seq, status FROM jwtrail.events WHERE gateway = 'edge-1' AND received_at BETWEEN toDateTime64('2026-11-23 00:01:30.000', 3, 'UTC') - INTERVAL 1 HOUR AND toDateTime64('2026-11-23 00:01:30.000', 3, 'UTC') + INTERVAL 1 HOUR ORDER BY received_at DESC LIMIT 100
+          would revoke nothing
+        MEDIUM  gateway_misses_client_ip  _platform/edge-1
+          what 200 of 200 uses at the edge that edge-1 reported within an hour have a private address, or one of a content delivery network, where the client's should be: the rules of place cannot see them.
+          why medium, confidence high: at least half of an hour
+          more jwtrail explain ID
+          SELECT received_at, ip, peer_ip, network_kind, as_org, route FROM jwtrail.events WHERE gateway = 'edge-1' AND received_at BETWEEN toDateTime64('2026-11-23 00:00:00.000', 3, 'UTC') - INTERVAL 1 HOUR AND toDateTime64('2026-11-23 00:00:00.000', 3, 'UTC') + INTERVAL 1 HOUR ORDER BY received_at LIMIT 100
+          would revoke nothing
+        MEDIUM  gateway_clock_skew  _platform/edge-1
+          what 200 of 200 uses at the edge that edge-1 reported within an hour have a time that is more than a minute from when they arrived.
+          why medium, confidence high: at least half of an hour
+          more jwtrail explain ID
+          SELECT received_at, time, claimed_time, dateDiff('second', ifNull(claimed_time, time), received_at) AS behind_s FROM jwtrail.events WHERE gateway = 'edge-1' AND received_at BETWEEN toDateTime64('2026-11-23 00:00:00.000', 3, 'UTC') - INTERVAL 1 HOUR AND toDateTime64('2026-11-23 00:00:00.000', 3, 'UTC') + INTERVAL 1 HOUR ORDER BY abs(behind_s) DESC LIMIT 100
+          would revoke nothing"#]].assert_eq(&told.join("\n"));
 }
