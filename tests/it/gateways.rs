@@ -54,11 +54,11 @@ async fn events_that_a_gateway_counted_and_the_log_has_not_are_a_gap() {
     let (status, answer) = app.post(&Value::from(events).to_string()).await;
     assert_eq!((status, answer["accepted"].as_u64()), (202, Some(90)), "{answer}");
     app.eventually("SELECT count() FROM events WHERE gateway = 'counting'", "90").await;
-    app.post(&heartbeat("counting", "e1", 100, time)).await;
+    app.post(&heartbeat("counting", "e1", 110, time)).await;
     app.eventually(
         "SELECT tenant, severity, confidence, topic, JSONExtractUInt(evidence, 'missing') FROM finding_rows FINAL \
          WHERE rule = 'audit_gap'",
-        "_platform\thigh\thigh\tjwtrail.summaries\t10",
+        "_platform\thigh\thigh\tjwtrail.summaries\t20",
     )
     .await;
     app.eventually("SELECT gateway, state FROM findings WHERE rule = 'audit_gap'", "counting\topen").await;
@@ -68,7 +68,7 @@ async fn events_that_a_gateway_counted_and_the_log_has_not_are_a_gap() {
     assert!(shown.contains("\t90\t0\t89"), "{shown}");
 
     // What comes late takes it back.
-    let late = (0..10).map(|number| {
+    let late = (0..20).map(|number| {
         let mut event = accepted(&format!("late-{number}"), &format!("late-{number}"), PARIS, FIREFOX);
         event["source"] = json!({"gateway": "counting", "zone": "edge", "epoch": "e1", "seq": 90 + number});
         event["time"] = json!(time);
