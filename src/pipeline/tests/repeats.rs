@@ -40,7 +40,7 @@ fn word(way_out: &WayOut<'_>) -> &'static str {
     match way_out {
         WayOut::Alerted(_) => "walked",
         WayOut::Rejected(_) => "rejected",
-        WayOut::Ticked(_) => "ticked",
+        WayOut::Control(_) => "control",
         WayOut::Dropped(_) => "dropped",
         WayOut::Forwarded(_) => "forwarded",
     }
