@@ -83,37 +83,24 @@ impl Common {
     }
 }
 
+/// What each is for is said at its own type, which clap shows.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Everything in one process on embedded defaults; each real server that is configured replaces its stand-in
     Up(up::Up),
-    /// The pipeline: consume, verify, enrich, detect, alert, store
     Run(run::Run),
-    /// The alerts outbox to webhooks and files
     Deliver(deliver::Deliver),
-    /// The HTTP API: the door, metrics, health
     Serve(serve::Serve),
-    /// Create or upgrade the ClickHouse schema and the topics
     Migrate(migrate::Migrate),
-    /// Print the effective configuration, secrets redacted, and try every connection
     Check(check::Check),
-    /// Send one event from flags through the door, showing the curl it ran
     Send(send::Send),
-    /// Why an event or a case did or did not fire, rule by rule
     Explain(explain::Explain),
-    /// A past span of the log, a file or the dead letters once more through the rooms
     Replay(replay::Replay),
-    /// Labelled, seeded, realistic traffic with injected attacks
     Simulate(simulate::Simulate),
-    /// Precision and recall of the rules on labelled traffic
     Evaluate(evaluate::Evaluate),
-    /// What names a token without being one
     #[command(subcommand)]
     Token(token::Token),
-    /// The embedded ClickHouse: started by `up`, not by hand
     #[command(hide = true)]
     Engine(engine::Engine),
-    /// What an event costs, room by room and the whole way: `make bench`
     #[cfg(feature = "bench")]
     #[command(hide = true)]
     Bench(crate::bench::Bench),

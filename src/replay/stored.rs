@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{FindingRows, Piece, ReplayError};
 use crate::clickhouse::{Client, json_rows};
 use crate::log::Topic;
-use crate::model::{Finding, FindingId, PartitionId};
+use crate::model::{Finding, FindingId, PartitionId, RuleId};
 
 /// A case in one partition.
 type Key = (FindingId, PartitionId);
@@ -104,5 +104,12 @@ async fn rows(client: &Client, piece: Piece) -> Result<Vec<Finding>, ReplayError
     let query = client.query(sql).bind(topic).bind(piece.partition.0).bind(piece.first.get());
     let answer = json_rows(query.bind(topic).bind(piece.partition.0)).await?;
     let lines = answer.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
-    lines.map(|line| Ok(Finding::of_row(serde_json::from_slice(line)?)?)).collect()
+    let rows = lines.map(|line| Ok(Finding::of_row(serde_json::from_slice(line)?)?));
+    let of_records = |row: &Result<Finding, _>| row.as_ref().map_or(true, |row| is_of_records(row.case.rule));
+    rows.filter(of_records).collect()
+}
+
+/// Whether the rule judges records. The others tell what befell a running program, of which the log says nothing.
+const fn is_of_records(rule: RuleId) -> bool {
+    !matches!(rule, RuleId::AlertStorm | RuleId::LogTruncated | RuleId::DeliveryGivenUp)
 }

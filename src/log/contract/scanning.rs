@@ -17,7 +17,7 @@ pub(crate) async fn a_scan_reads_what_was_there_and_ends<L: UnderTest>() {
         let wanted: Vec<_> = (from.map_or(0, |(n, _)| n)..100).map(|n| n.to_string()).collect();
         assert_eq!(texts(&rest_of(&mut *scan, 7).await), wanted);
         let mut batch = Batch::default();
-        assert!(!scan.next(&mut batch, 7).await.unwrap() && batch.len() == 0, "it stays at its end");
+        assert!(!scan.next(&mut batch, 7).await.unwrap() && batch.is_empty(), "it stays at its end");
     }
     for beyond in [offset(100), offset(1000)] {
         let mut scan = log.scan(Topic::Events, PartitionId(0), Some(beyond)).await.unwrap();

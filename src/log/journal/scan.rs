@@ -73,7 +73,7 @@ impl Scan for JournalScan {
         let (rest, filled) = read.await.map_err(|error| broken(DOING, error))??;
         self.rest = Some(rest);
         *batch = filled;
-        Ok(batch.len() > 0)
+        Ok(!batch.is_empty())
     }
 }
 

@@ -126,13 +126,13 @@ impl Reader {
         let deadline = Instant::now() + self.patience;
         while self.position < self.end && !batch.is_full(max) {
             if self.at_end {
-                if batch.len() > 0 {
+                if !batch.is_empty() {
                     break;
                 }
                 self.prove_end(deadline)?;
                 continue;
             }
-            match self.consumer.poll(if batch.len() > 0 { Duration::ZERO } else { STEP }) {
+            match self.consumer.poll(if batch.is_empty() { STEP } else { Duration::ZERO }) {
                 Some(Ok(message)) => {
                     self.position = push(batch, &message)?;
                     self.decided = false;
@@ -141,7 +141,7 @@ impl Reader {
                 Some(Err(error)) if is_final(&error) => return Err(failed(DOING, self.topic, &error)),
                 // librdkafka goes on by itself, for as long as there is patience.
                 Some(Err(error)) => last_error = Some(error),
-                None if batch.len() > 0 => break,
+                None if !batch.is_empty() => break,
                 None if Instant::now() >= deadline => {
                     let cause =
                         last_error.map_or_else(|| "no record came".to_owned(), |error| error.to_string());
@@ -150,7 +150,7 @@ impl Reader {
                 None => {}
             }
         }
-        Ok(batch.len() > 0)
+        Ok(!batch.is_empty())
     }
 
     /// The partition ends here, as of some fetch. If that began after all before `end` was decided, only markers of
