@@ -25,6 +25,7 @@
 #include <sys/statvfs.h>
 #include <sys/time.h>
 #include <sys/uio.h>
+#include <threads.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -129,6 +130,25 @@ time_t time(time_t *result)
 	if (result)
 		*result = now.tv_sec;
 	return now.tv_sec;
+}
+
+/*
+ * The kernel ends these waits by its own clock. They are told in the wall time that the process was shown: without this
+ * a clock that is ahead would look like one that is set back during the wait, by which librdkafka's waits are prolonged.
+ */
+static struct timespec of_kernel(const struct timespec *deadline)
+{
+	long long ns = deadline->tv_sec * 1000000000LL + deadline->tv_nsec - wall_offset_ns();
+	struct timespec kernel = { .tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000 };
+
+	return kernel;
+}
+
+int cnd_timedwait(cnd_t *restrict condition, mtx_t *restrict mutex, const struct timespec *restrict deadline)
+{
+	struct timespec kernel = of_kernel(deadline);
+	REAL(cnd_timedwait);
+	return real(condition, mutex, &kernel);
 }
 
 /* Files have no room; pipes, sockets and the log on the standard streams have. */

@@ -1,7 +1,7 @@
 //! What gateways send while things go wrong, and what they were told of it: the simulator's labelled events, part to the
 //! door and part straight to Kafka, some without keys or with wrong ones, some twice, and between them what is no event.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{BufRead, BufReader, Lines};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -25,8 +25,6 @@ const TOKEN: &str = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJmYXVsdHMifQ.c2lnbmF0dXJlLW9
 /// What is known of one event.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sent {
-    /// How often it was sent; each may have arrived.
-    pub(super) times: u32,
     /// Whether anybody said that it is kept.
     pub(super) acknowledged: bool,
 }
@@ -39,6 +37,8 @@ pub(super) struct Ledger {
     /// Partition and offset of what can be no event.
     pub(super) invalid: Vec<(i32, i64)>,
     pub(super) door_requests_failed: u64,
+    /// Why the last of them did.
+    pub(super) door_said: String,
     pub(super) records_failed: u64,
 }
 
@@ -85,7 +85,14 @@ impl Load {
         self.stop.send_replace(true);
         match tokio::time::timeout(patience, self.ended).await {
             Ok(_) => Ok(std::mem::take(&mut *self.ledger.lock().unwrap())),
-            Err(_) => Err(format!("the door or Kafka does not take what was sent within {patience:?}")),
+            Err(_) => {
+                let ledger = self.ledger.lock().unwrap();
+                let open = ledger.events.values().filter(|sent| !sent.acknowledged).count();
+                Err(format!(
+                    "{open} events are not taken within {patience:?}, {} records failed; the door said last: {}",
+                    ledger.records_failed, ledger.door_said
+                ))
+            }
         }
     }
 }
@@ -135,6 +142,8 @@ struct Sender {
 }
 
 const PLACES: u32 = 2_000;
+/// At most so many events wait to be sent once more.
+const MOST_AGAIN: usize = 200;
 
 impl Sender {
     fn new(house: &House, ledger: Arc<Mutex<Ledger>>) -> Self {
@@ -155,19 +164,21 @@ impl Sender {
 
     async fn send_all(&mut self, mut events: Simulator, seed: u64, rate: u32, stop: watch::Receiver<bool>) {
         let mut rng = StdRng::seed_from_u64(seed ^ 0x10ad);
-        let mut again: Vec<String> = Vec::new();
+        let mut again: VecDeque<String> = VecDeque::new();
         let mut tick = tokio::time::interval(Duration::from_millis(100));
         while !*stop.borrow() {
             tick.tick().await;
             let mut door = Vec::new();
             for _ in 0..rate / 10 {
-                let event = if !again.is_empty() && rng.random_bool(0.03) {
-                    again.swap_remove(rng.random_range(0..again.len()))
-                } else {
-                    events.lines.next().expect("the simulator goes on").unwrap()
+                let sent_before = if rng.random_bool(0.04) { again.pop_front() } else { None };
+                let event = match sent_before {
+                    Some(event) => event,
+                    None => events.lines.next().expect("the simulator goes on").unwrap(),
                 };
                 if rng.random_bool(0.03) {
-                    again.push(event.clone());
+                    again.push_back(event.clone());
+                    // Soon: who sends something again after ten minutes sends something new.
+                    again.drain(..again.len().saturating_sub(MOST_AGAIN));
                 }
                 let event = if rng.random_bool(0.005) { with_a_token(&event) } else { event };
                 match way(&mut rng) {
@@ -187,7 +198,13 @@ impl Sender {
     }
 
     fn sent(&self, id: &str) {
-        self.ledger.lock().unwrap().events.entry(id.to_owned()).or_default().times += 1;
+        self.ledger.lock().unwrap().events.entry(id.to_owned()).or_default();
+    }
+
+    fn failed(&self, said: String) {
+        let mut ledger = self.ledger.lock().unwrap();
+        ledger.door_requests_failed += 1;
+        ledger.door_said = said;
     }
 
     fn acknowledged(&self, id: &str) {
@@ -201,8 +218,8 @@ impl Sender {
         background(async move {
             let ids: Vec<String> = events.iter().map(|event| id_of(event)).collect();
             let body = events.join("\n");
+            ids.iter().for_each(|id| sender.sent(id));
             loop {
-                ids.iter().for_each(|id| sender.sent(id));
                 let request = sender.http.post(&sender.url).bearer_auth(House::ingest_key());
                 let request = request.header("content-type", "application/x-ndjson").body(body.clone());
                 match request.send().await {
@@ -211,7 +228,8 @@ impl Sender {
                         panic!("the door refuses: {:?}", response.text().await)
                     }
                     // It is down, or the log is: some of it may have arrived all the same.
-                    Ok(_) | Err(_) => sender.ledger.lock().unwrap().door_requests_failed += 1,
+                    Ok(response) => sender.failed(response.text().await.unwrap_or_default()),
+                    Err(error) => sender.failed(format!("{error:?}")),
                 }
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
