@@ -42,6 +42,10 @@ pub(crate) struct Way {
     pub(crate) told: u16,
 }
 
+/// Who may enter by the secured way, and how.
+pub(crate) const USER: &str = "jwtrail";
+pub(crate) const PASSWORD: &str = "a-password-of-the-tests";
+
 /// A broker of its own: for tests that kill, stop or restart it. The others use [`Broker::shared`].
 pub(crate) struct Broker {
     dir: PathBuf,
@@ -70,13 +74,30 @@ impl Broker {
         brokers.pop().expect("one was asked for")
     }
 
+    /// As [`Broker::start`], with one way more: TLS under a CA of its own ([`Broker::ca`]), and SCRAM-SHA-512 for
+    /// [`USER`]. Gives that way's port.
+    pub(crate) fn start_secured() -> (Self, u16) {
+        let port = free_port();
+        let mut brokers = Self::start_as(&[Vec::new()], &std::env::temp_dir(), Some(port));
+        (brokers.pop().expect("one was asked for"), port)
+    }
+
+    /// The certificate of the CA, in PEM.
+    pub(crate) fn ca(&self) -> PathBuf {
+        self.dir.join("ca.pem")
+    }
+
     /// Starts brokers that form one cluster, one for each list of further ways to it, in folders below `parent`.
     pub(crate) fn start_cluster(ways: &[Vec<Way>], parent: &Path) -> Vec<Self> {
+        Self::start_as(ways, parent, None)
+    }
+
+    fn start_as(ways: &[Vec<Way>], parent: &Path, secure: Option<u16>) -> Vec<Self> {
         // Before anything is left behind.
         require_jars();
         // A free port may be taken by somebody else before the broker binds it.
         for _ in 0..3 {
-            let mut brokers = Self::prepare(ways, parent);
+            let mut brokers = Self::prepare(ways, parent, secure);
             for broker in &mut brokers {
                 broker.spawn();
             }
@@ -91,7 +112,7 @@ impl Broker {
     }
 
     /// Writes the configurations of a cluster.
-    fn prepare(ways: &[Vec<Way>], parent: &Path) -> Vec<Self> {
+    fn prepare(ways: &[Vec<Way>], parent: &Path, secure: Option<u16>) -> Vec<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let controllers: Vec<u16> = ways.iter().map(|_| free_port()).collect();
         let broker = |(node, ways): (usize, &Vec<Way>)| {
@@ -99,10 +120,14 @@ impl Broker {
             let dir = parent.join(format!("jwtrail-kafka-{}-{number}", std::process::id()));
             std::fs::create_dir_all(&dir).expect("a folder for the broker");
             let port = free_port();
-            let text = properties(&dir, node, port, ways, &controllers);
+            let mut text = properties(&dir, node, port, ways, &controllers);
+            if let Some(port) = secure {
+                certify(&dir);
+                text = secured(&dir, &text, port);
+            }
             std::fs::write(dir.join("server.properties"), text)
                 .expect("the broker's configuration is written");
-            format_storage(&dir);
+            format_storage(&dir, secure.is_some());
             Self { dir, port, running: None }
         };
         ways.iter().enumerate().map(broker).collect()
@@ -236,16 +261,51 @@ fn java() -> [String; 3] {
     ["java".to_owned(), "-cp".to_owned(), format!("{}/*", libs().display())]
 }
 
-fn format_storage(dir: &Path) {
+fn format_storage(dir: &Path, with_user: bool) {
     let [java, rest @ ..] = java();
+    let user = format!("SCRAM-SHA-512=[name={USER},password={PASSWORD}]");
+    let user = ["--add-scram", &user];
     let output = Command::new(java)
         .args(rest)
         .args(["-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format"])
         .args(["-t", CLUSTER_ID, "-c"])
         .arg(dir.join("server.properties"))
+        .args(user.iter().filter(|_| with_user))
         .output()
         .expect("java runs: JDK 17 or later is needed");
     assert!(output.status.success(), "format: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Makes a CA in `dir`, and of it a certificate for 127.0.0.1 that the broker shows.
+fn certify(dir: &Path) {
+    const SCRIPT: &str = "set -e
+        key='-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes'
+        openssl req -x509 $key -keyout ca.key -out ca.pem -subj '/CN=CA of a test' -days 2
+        openssl req $key -keyout broker.key -out broker.csr -subj /CN=127.0.0.1
+        echo subjectAltName=IP:127.0.0.1 > names
+        openssl x509 -req -in broker.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out broker.crt
+        cat broker.key broker.crt > broker.pem";
+    let output = Command::new("sh").args(["-c", SCRIPT]).current_dir(dir).output().expect("sh runs");
+    assert!(output.status.success(), "openssl: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Adds a listener with TLS and SCRAM to a configuration.
+fn secured(dir: &Path, text: &str, port: u16) -> String {
+    let dir = dir.display();
+    let more = |line: &str| match line.split_once('=') {
+        Some(("listeners" | "advertised.listeners", _)) => format!("{line},SECURE://127.0.0.1:{port}\n"),
+        Some(("listener.security.protocol.map", _)) => format!("{line},SECURE:SASL_SSL\n"),
+        _ => format!("{line}\n"),
+    };
+    let text: String = text.lines().map(more).collect();
+    format!(
+        "{text}inter.broker.listener.name=PLAINTEXT
+ssl.keystore.type=PEM
+ssl.keystore.location={dir}/broker.pem
+sasl.enabled.mechanisms=SCRAM-SHA-512
+listener.name.secure.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+"
+    )
 }
 
 /// A port below those that outgoing connections get: who is killed and comes back finds it free.

@@ -8,8 +8,8 @@ use arc_swap::ArcSwap;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
 
-use super::context::LogContext;
-use super::settings::{Settings, create_plain};
+use super::context::{LogContext, Refused};
+use super::settings::{Settings, create};
 use super::{failed, headers_of, partition_id, payload, raw};
 use crate::log::{LogError, NewRecord, Placed, Topic};
 use crate::model::Offset;
@@ -21,12 +21,19 @@ const FULL: Duration = Duration::from_millis(2);
 pub(super) struct Appender {
     settings: Settings,
     producer: ArcSwap<FutureProducer<LogContext>>,
+    refused: Arc<Refused>,
 }
 
 impl Appender {
     pub(super) fn new(settings: &Settings) -> Result<Self, LogError> {
-        let producer = ArcSwap::from_pointee(create_plain(&settings.appender())?);
-        Ok(Self { settings: settings.clone(), producer })
+        let refused = Arc::<Refused>::default();
+        let producer = create(&settings.appender(), LogContext(Arc::clone(&refused)))?;
+        Ok(Self { settings: settings.clone(), producer: ArcSwap::from_pointee(producer), refused })
+    }
+
+    /// Why the brokers do not let the client in.
+    pub(super) const fn refused(&self) -> &Arc<Refused> {
+        &self.refused
     }
 
     /// A client that may be asked as well.
@@ -37,7 +44,7 @@ impl Appender {
     /// An idempotent producer that met a fatal error takes no more records: the next append finds a new one.
     fn renew(&self, dead: &Arc<FutureProducer<LogContext>>) -> Result<(), LogError> {
         tracing::warn!("the producer met a fatal error and is made anew");
-        let new = Arc::new(create_plain(&self.settings.appender())?);
+        let new = Arc::new(create(&self.settings.appender(), LogContext(Arc::clone(&self.refused)))?);
         // Somebody else may have been as quick, and has a good one there.
         self.producer.compare_and_swap(dead, new);
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -12,8 +12,47 @@ use rdkafka::producer::{DeliveryResult, ProducerContext};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
-/// A client that only logs.
-pub(super) struct LogContext;
+/// A client that logs, and tells why it was not let in.
+#[derive(Default)]
+pub(super) struct LogContext(pub(super) Arc<Refused>);
+
+/// Why the brokers would not have a client, as they said it last, and what to do about it. What a call says of the same is
+/// that it took too long.
+#[derive(Default)]
+pub(super) struct Refused(Mutex<Option<String>>);
+
+impl Refused {
+    pub(super) fn why(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// `None`: they answer, whatever kept them from it is over.
+    pub(super) fn set(&self, why: Option<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+}
+
+/// Why a client was not let in, if that is what an error of librdkafka's says. Its own text names hosts and causes, and
+/// never a password.
+fn refusal(error: &KafkaError, reason: &str) -> Option<String> {
+    match error.rdkafka_error_code()? {
+        RDKafkaErrorCode::Authentication => Some(
+            "the brokers refuse the user or the password: check sasl.username, sasl.password and sasl.mechanism in \
+             [kafka.properties]"
+                .to_owned(),
+        ),
+        RDKafkaErrorCode::SSL if reason.contains("certificate") => Some(
+            "the brokers' certificate is none that is trusted for their name: let ssl.ca.location in [kafka.properties] \
+             name the PEM file of the CA that signed it, and brokers name them as the certificate does"
+                .to_owned(),
+        ),
+        RDKafkaErrorCode::SSL => Some(
+            "TLS with the brokers fails: check security.protocol in [kafka.properties], and that the port is one for TLS"
+                .to_owned(),
+        ),
+        _ => None,
+    }
+}
 
 impl ClientContext for LogContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
@@ -21,6 +60,9 @@ impl ClientContext for LogContext {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        if let Some(refusal) = refusal(&error, reason) {
+            self.0.set(Some(refusal));
+        }
         report(&error, reason);
     }
 }

@@ -68,14 +68,26 @@ impl KafkaLog {
     }
 }
 
+impl KafkaLog {
+    /// Where the brokers did not let us in, that is the cause: the call itself only knows that it took too long.
+    fn explained(&self, error: LogError) -> LogError {
+        match (error, self.appender.refused().why()) {
+            (LogError::Unavailable { doing, .. }, Some(cause)) => LogError::Unavailable { doing, cause },
+            (error, _) => error,
+        }
+    }
+}
+
 #[async_trait]
 impl EventLog for KafkaLog {
     async fn migrate(&self, topics: &[TopicSpec]) -> Result<Vec<String>, LogError> {
-        Admin::new(&self.settings, &self.names)?.migrate(topics).await
+        let migrated = Admin::new(&self.settings, &self.names)?.migrate(topics).await;
+        migrated.map_err(|error| self.explained(error))
     }
 
     async fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Result<Vec<Placed>, LogError> {
-        self.appender.append(topic, &self.names.of(topic), &records).await
+        let appended = self.appender.append(topic, &self.names.of(topic), &records).await;
+        appended.map_err(|error| self.explained(error))
     }
 
     async fn join(&self, group: &str, topic: Topic) -> Result<Box<dyn Membership>, LogError> {
@@ -163,17 +175,23 @@ impl EventLog for KafkaLog {
             }
         })
         .await
+        .map_err(|error| self.explained(error))
     }
 
     async fn health(&self) -> Result<(), LogError> {
         const DOING: &str = "asking for a sign of life";
         // One topic's metadata: a cluster may have thousands.
         let (producer, name) = (self.appender.client(), self.names.of(Topic::Events).into_owned());
+        let refused = Arc::clone(self.appender.refused());
         blocking(DOING, move || match producer.client().fetch_metadata(Some(&name), HEALTH) {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                refused.set(None);
+                Ok(())
+            }
             Err(error) => Err(LogError::Unavailable { doing: DOING, cause: error.to_string() }),
         })
         .await
+        .map_err(|error| self.explained(error))
     }
 }
 

@@ -180,7 +180,7 @@ where
 pub(super) fn create_plain<T: FromClientConfigAndContext<LogContext>>(
     client: &ClientConfig,
 ) -> Result<T, LogError> {
-    create(client, LogContext)
+    create(client, LogContext::default())
 }
 
 /// librdkafka's own text may repeat the value, and that may be a password: only the key is told.

@@ -3,6 +3,7 @@
 mod broker;
 mod owners;
 mod scans;
+mod secured;
 mod topics;
 
 use std::sync::Arc;

@@ -131,6 +131,26 @@ fn state_stays_bounded_under_a_flood_of_subjects() {
 }
 
 #[test]
+fn made_up_subjects_of_one_tenant_hide_nothing_from_another() {
+    let limits =
+        Limits { subjects_bytes: 32 << 10, tokens_bytes: 32 << 10, cases_bytes: 64 << 10, ids_bytes: 0 };
+    let mut detector = Detector::with_limits(limits);
+    let of_mallory = |number: i64| Line {
+        tenant: "mallory".to_owned(),
+        ..Line::new(T0 + 1_000 + number, &format!("made-up-{number}"), "madrid")
+    };
+    let away = Line { device: Some("other".to_owned()), ..Line::new(T0 + 60_000, "alice", "tokyo") };
+    let home = std::iter::once(Line::new(T0, "alice", "paris"));
+    let story: Vec<Line> = home.chain((0..2_000).map(of_mallory)).chain([away]).collect();
+    let mut rules = Vec::new();
+    walk(&mut detector, &Rulebook::default(), &story, 100, |assessed| {
+        rules.extend(assessed.cases.iter().map(|update| update.case.rule));
+    });
+    assert_eq!(rules, [RuleId::ImpossibleTravel, RuleId::TokenReplay]);
+    assert!(detector.size().evicted > 1_000);
+}
+
+#[test]
 fn idle_state_is_dropped_by_stream_time() {
     let mut detector = Detector::default();
     let mut story: Vec<Line> = (0..100).map(|n| Line::new(T0, &format!("user{n}"), "paris")).collect();
