@@ -23,6 +23,11 @@ pub(crate) fn event_ids(ingest_key: &Secret) -> hmac::Key {
     derive(ingest_key, "jwtrail event ids v1")
 }
 
+/// Seals `jwtrail-retried`: which event a record is that was held back while the log was away.
+pub(crate) fn retried(ingest_key: &Secret) -> hmac::Key {
+    derive(ingest_key, "jwtrail retried v1")
+}
+
 /// Seals `jwtrail-forward`: where a record lay before it was brought home.
 pub(crate) fn forward(ingest_key: &Secret) -> hmac::Key {
     derive(ingest_key, "forward")

@@ -17,6 +17,7 @@ mod evaluate;
 mod explain;
 mod replay;
 mod simulate;
+mod spool;
 
 #[cfg(feature = "bench")]
 mod bench;

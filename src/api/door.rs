@@ -17,10 +17,11 @@ use uuid::Uuid;
 use super::body::{self, BodyError};
 use super::credential::{Caller, Credentials};
 use super::heartbeats::Heartbeats;
+use super::intake::Intake;
 use super::problem::Problem;
 use crate::clock::Clock;
 use crate::explain::{Explainer, Past};
-use crate::log::{EventLog, LogError, NewRecord, Topic};
+use crate::log::{LogError, NewRecord};
 use crate::model::{Event, Leak};
 use crate::pipeline::decode::lenient::{Admitted, Arrival, Credential, RefusalCode, admit};
 use crate::pipeline::verify::{DOOR_KEY_ID, SIGNATURE_HEADER, sign_record};
@@ -31,7 +32,7 @@ pub(crate) struct Door {
     pub(crate) credentials: Credentials,
     /// Signs what the door writes.
     pub(crate) key: hmac::Key,
-    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) intake: Intake,
     pub(crate) heartbeats: Heartbeats,
     /// Answers `?explain=true`.
     pub(crate) explainer: Explainer,
@@ -165,7 +166,8 @@ impl Door {
             return self.explain(admitted, answer, past).await;
         }
         let (events, records): (Vec<_>, Vec<_>) = admitted.into_iter().unzip();
-        self.log.append(Topic::Events, records).await.map_err(|error| self.log_failed(&error))?;
+        let appended = self.intake.append(&events, records, self.clock.now()).await;
+        appended.map_err(|error| self.log_failed(&error))?;
         self.heartbeats.accepted(events.iter());
         self.metrics.door_events_accepted.inc_by(answer.accepted as u64);
         Ok((StatusCode::ACCEPTED, Json(answer)).into_response())

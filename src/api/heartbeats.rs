@@ -14,7 +14,6 @@ use super::door::Door;
 use crate::clock::Clock;
 use crate::config::Gateway;
 use crate::lifecycle::Lifecycle;
-use crate::log::Topic;
 use crate::model::{Event, Heartbeat, Kind, PLATFORM_TENANT, Source, Zone};
 use crate::pipeline::decode::lenient::to_record;
 use crate::telemetry::ByCode;
@@ -125,7 +124,7 @@ pub(crate) async fn beat(door: Arc<Door>, every: Duration, lifecycle: Lifecycle)
         let heartbeats = door.heartbeats.events(&door.clock, closing);
         let records: Vec<_> = heartbeats.iter().map(|event| door.sign(to_record(event))).collect();
         if !records.is_empty()
-            && let Err(error) = door.log.append(Topic::Events, records).await
+            && let Err(error) = door.intake.append(&heartbeats, records, door.clock.now()).await
         {
             // The next ones say the same and more.
             door.metrics.log_calls_failed.get_or_create(&ByCode { code: error.code() }).inc();

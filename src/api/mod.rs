@@ -6,6 +6,7 @@ mod credential;
 mod door;
 mod dry_run;
 mod heartbeats;
+mod intake;
 mod problem;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use axum::routing::post;
 pub(crate) use credential::Credentials;
 pub(crate) use door::Door;
 pub(crate) use heartbeats::{Heartbeats, beat};
+pub(crate) use intake::Intake;
 
 /// The door's routes.
 pub(crate) fn routes(door: Arc<Door>) -> Router {

@@ -10,10 +10,10 @@ use arc_swap::ArcSwap;
 use axum::Router;
 
 use super::Common;
-use crate::api::{self, Credentials, Door, Heartbeats};
+use crate::api::{self, Credentials, Door, Heartbeats, Intake};
 use crate::clickhouse::Client;
 use crate::clock::{Clock, Random};
-use crate::config::{Config, Fsync, MissingCredentials, Secret};
+use crate::config::{Config, Fsync, MissingCredentials, Secret, SpoolConfig};
 use crate::deliver::{self, Deliver};
 use crate::explain::Explainer;
 use crate::key_sets::{self, Keeper};
@@ -28,6 +28,7 @@ use crate::pipeline::corridor::{self, AlertListener, Context, Course, Gauges, Pa
 use crate::pipeline::settle::Adopt;
 use crate::pipeline::store::{Retention, Store};
 use crate::pipeline::{SnapshotSource, Snapshots, Walk, alert, decode, detect, enrich, verify};
+use crate::spool::Spool;
 use crate::telemetry::{self, ByResult, Metrics, Readiness};
 
 /// Runs a future on a runtime of its own. Threads beyond the two that I/O needs would take from the walk.
@@ -46,6 +47,10 @@ pub(super) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> an
 
 /// Between two looks for a log that is away.
 const LOG_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a caller of the door waits for Kafka before the spool takes its events: longer than a change of leader in a
+/// healthy cluster, shorter than the few seconds after which a gateway's HTTP client gives up.
+const DOOR_PATIENCE: Duration = Duration::from_secs(3);
 
 /// A role as a process of its own, which shares the log with others: `begin` starts it, a signal ends it, also while it
 /// starts.
@@ -106,6 +111,25 @@ impl Node {
         Ok(Arc::new(KafkaLog::connect(kafka)?))
     }
 
+    /// Where the door puts what it takes: over Kafka there is a spool before it. `log`: the process's own, which the
+    /// spool's drain shares.
+    async fn open_intake(&self, log: &Arc<dyn EventLog>) -> anyhow::Result<Intake> {
+        let Some(kafka) = &self.config.kafka else { return Ok(Intake::Log(Arc::clone(log))) };
+        let SpoolConfig { dir, max_bytes } = &self.config.spool;
+        std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+        let quick = Arc::new(KafkaLog::connect_impatient(kafka, DOOR_PATIENCE)?);
+        let opened = Spool::open(dir, *max_bytes, quick, self.clock.clone(), self.metrics.clone()).await;
+        let (spool, drain) = opened.with_context(|| {
+            format!(
+                "opening the spool in {}; another process of this role needs its own [spool] dir",
+                dir.display()
+            )
+        })?;
+        let drained = drain.run(Arc::clone(log), self.readiness.clone(), self.lifecycle.clone());
+        self.lifecycle.spawn("spool", drained);
+        Ok(Intake::Spooled { spool, key: keys::retried(self.config.ingest_key()?) })
+    }
+
     fn open_journal(&self) -> anyhow::Result<Arc<dyn EventLog>> {
         let journal = self.config.journal;
         let fsync = match journal.fsync {
@@ -140,6 +164,7 @@ impl Node {
             workers: Workers::start(cores).context("starting the walk's threads")?,
             snapshots,
             bounds,
+            retried_key: keys::retried(self.config.ingest_key()?),
             adopt,
             pace: Pace::default(),
             metrics: self.metrics.clone(),
@@ -184,10 +209,11 @@ impl Node {
         snapshots: SnapshotSource,
     ) -> anyhow::Result<()> {
         let ingest_key = self.config.ingest_key()?;
+        let intake = self.open_intake(&log).await?;
         let door = Door {
             credentials: Credentials::new(ingest_key, &self.config.gateways),
             key: keys::door(ingest_key),
-            log,
+            intake,
             heartbeats: Heartbeats::new(self.clock.new_id()),
             explainer: explainer(&self.config, ingest_key, client, snapshots),
             clock: self.clock.clone(),

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::leaf::{Brokers, HttpUrl, JwksAddress, LogFilter, Name, Sha256Hex, Size, Span};
@@ -12,8 +12,8 @@ use super::reader::Section;
 use super::{
     ClickHouseConfig, ClientBackends, Config, Credentials, Destination, DestinationKind, DestinationWord,
     Egress, Fsync, Gateway, GeoFiles, HookUrl, Issuer, JournalConfig, JwksSource, JwksUrl, KafkaConfig,
-    LogFormat, MissingCredentials, Secret, Signatures, SigningAlg, SigningKey, SigningMaterial, Suppression,
-    Tenant, geo_files,
+    LogFormat, MissingCredentials, Secret, Signatures, SigningAlg, SigningKey, SigningMaterial, SpoolConfig,
+    Suppression, Tenant, geo_files,
 };
 use crate::model::TenantId;
 
@@ -47,6 +47,7 @@ pub(super) fn config(mut root: Section<'_>, missing: MissingCredentials) -> Opti
         max_bytes: section.or("max_bytes", Size(10 << 30)).0,
         fsync: section.or("fsync", Fsync::Always),
     });
+    let spool = root.table("spool", |section| spool(section, &data_dir));
     let geo = root.table("geo", geo);
 
     let tenants = named(&mut root, "tenant", &["name"], tenant);
@@ -87,11 +88,13 @@ pub(super) fn config(mut root: Section<'_>, missing: MissingCredentials) -> Opti
         kafka,
         clickhouse: clickhouse?,
         journal,
+        spool,
         ingest_key: ingest_key.or_else(|| drawn.map(|all| all.ingest_key.clone())),
         effective: String::new(),
     })
 }
 
+const SPOOL_BYTES_MIN: u64 = 16 << 20;
 const DAY_S: u64 = 24 * 60 * 60;
 
 fn loopback(port: u16) -> SocketAddr {
@@ -156,6 +159,15 @@ fn kafka(section: &mut Section<'_>) -> Option<KafkaConfig> {
     }
     let properties = section.properties("properties");
     Some(KafkaConfig { brokers: brokers?.0, properties })
+}
+
+fn spool(section: &mut Section<'_>, data_dir: &Path) -> SpoolConfig {
+    let dir = section.or("dir", data_dir.join("spool"));
+    let max_bytes = section.or("max_bytes", Size(1 << 30)).0;
+    if max_bytes < SPOOL_BYTES_MIN {
+        section.report("max_bytes", "is at least 16MiB: an ordinary batch has to fit in a few times");
+    }
+    SpoolConfig { dir, max_bytes }
 }
 
 fn geo(section: &mut Section<'_>) -> GeoFiles {

@@ -61,6 +61,16 @@ pub(crate) const KEYS: &[KeyInfo] = &[
         "`always` survives a power failure; `interval` survives kill -9 and loses up to a second of power failure",
     ),
     key(
+        "spool.dir",
+        None,
+        "Where the door over Kafka keeps what it takes while Kafka is away; one process's own; default: `spool` in `data_dir`",
+    ),
+    key(
+        "spool.max_bytes",
+        Some("\"1GiB\""),
+        "The spool's limit, at least 16MiB: beyond it callers get 503, and nothing that was taken is lost",
+    ),
+    key(
         "geo.city",
         None,
         "MMDB files, DB-IP's or GeoLite2/GeoIP2 City's layout; default: those below `.deps`",

@@ -60,6 +60,7 @@ pub(crate) struct Config {
     pub(crate) kafka: Option<KafkaConfig>,
     pub(crate) clickhouse: ClickHouseConfig,
     pub(crate) journal: JournalConfig,
+    pub(crate) spool: SpoolConfig,
     pub(super) ingest_key: Option<Secret>,
     /// What `jwtrail check` prints.
     pub(super) effective: String,
@@ -321,6 +322,15 @@ pub(crate) struct ClickHouseConfig {
     /// Of the embedded engine's user `analyst`, who may only read. Empty as above.
     pub(crate) analyst_password: Secret,
     pub(crate) database: String,
+}
+
+/// `[spool]`: what the door takes while Kafka is away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SpoolConfig {
+    /// One process's own.
+    pub(crate) dir: PathBuf,
+    /// Of events that have not followed yet; beyond, callers get 503.
+    pub(crate) max_bytes: u64,
 }
 
 /// `[journal]`: the log of a single machine.

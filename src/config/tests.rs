@@ -482,7 +482,8 @@ fn the_table_of_keys_is_what_the_code_reads() {
     written.overrides.data_dir = None;
     let (_, asked) =
         load_noting_keys(&written.overrides, &written.environment, MissingCredentials::Accept).unwrap();
-    let sections = ["door", "clickhouse", "kafka", "journal", "geo", "tenant", "issuer", "issuer[].jwks"];
+    let sections =
+        ["door", "clickhouse", "kafka", "journal", "spool", "geo", "tenant", "issuer", "issuer[].jwks"];
     let sections = sections.into_iter().chain(["gateway", "gateway[].signing", "client", "egress"]);
     let sections: BTreeSet<_> = sections.chain(["suppress", "suppress[].match", "destination"]).collect();
     let read: BTreeSet<_> = asked.iter().map(String::as_str).filter(|key| !sections.contains(key)).collect();

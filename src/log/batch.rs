@@ -93,6 +93,11 @@ impl Batch {
         self.records.is_empty()
     }
 
+    /// Whether any record has a header of that name: a glance at all of them.
+    pub(crate) fn has_header(&self, name: &str) -> bool {
+        self.headers.iter().any(|span| self.bytes[span.name.clone()] == *name.as_bytes())
+    }
+
     /// Whether a lane should put no more in, of which `max` records were wanted.
     pub(crate) fn is_full(&self, max: usize) -> bool {
         self.len() >= max || self.bytes.len() >= FULL_BYTES

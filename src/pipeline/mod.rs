@@ -33,6 +33,7 @@ mod patience;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -64,6 +65,10 @@ pub(crate) trait LaneWalk: Send {
     /// they are settled already, and only what the detector remembers of them is wanted again.
     fn walk(&mut self, batch: &Batch, range: Range<usize>, block: Option<&mut Block>);
 
+    /// Which records of those that are walked next are repeats, of events that have a row further back than ids are
+    /// remembered. Nothing but events is ever held back.
+    fn drop_repeats(&mut self, _stored_before: HashSet<Offset>) {}
+
     /// The stream time at which something would be said although nothing else happened; `None` while nothing is
     /// pending. Where no record comes by then, a tick has to.
     fn next_due(&self) -> Option<UnixMs>;
@@ -83,6 +88,8 @@ pub(crate) struct Walk {
     enricher: enrich::Enricher,
     detector: detect::Detector,
     pulse: summarize::Pulse,
+    /// What [`LaneWalk::drop_repeats`] was told.
+    stored_before: HashSet<Offset>,
     /// Where the rows of this walk lie: an alert carries its whole row.
     origin: Origin,
 }
@@ -91,7 +98,15 @@ impl Walk {
     pub(crate) fn new(bounds: decode::Bounds, snapshots: Snapshots, partition: PartitionId) -> Self {
         let origin = Origin { log: bounds.log.clone(), topic: Topic::Events, partition };
         let (enricher, detector) = (enrich::Enricher::default(), detect::Detector::default());
-        Self { bounds, enricher, snapshots, detector, pulse: summarize::Pulse::default(), origin }
+        Self {
+            bounds,
+            enricher,
+            snapshots,
+            detector,
+            pulse: summarize::Pulse::default(),
+            stored_before: HashSet::new(),
+            origin,
+        }
     }
 
     /// One record's walk.
@@ -121,7 +136,8 @@ impl Walk {
             return WayOut::Forwarded(copy);
         }
         // A record is judged where it is walked to its end: not where it is forwarded, and its copy is no repeat of it.
-        if self.detector.is_repeat(&checked, record, &self.snapshots.detect) {
+        let is_repeat = self.detector.is_repeat(&checked, record, &self.snapshots.detect);
+        if is_repeat || self.stored_before.contains(&record.offset) {
             return WayOut::Dropped(detect::Dropped { reason: detect::DropReason::Duplicate, checked });
         }
         let enriched = enrich::enrich(checked, &self.snapshots.enrich, &mut self.enricher);
@@ -158,6 +174,10 @@ impl LaneWalk for Walk {
                 WayOut::Control(found) => block.control(&record, found),
             }
         }
+    }
+
+    fn drop_repeats(&mut self, stored_before: HashSet<Offset>) {
+        self.stored_before = stored_before;
     }
 
     fn next_due(&self) -> Option<UnixMs> {

@@ -121,6 +121,10 @@ pub(crate) struct Metrics {
     pub(crate) door_requests_answered: Counters<ByCode>,
     pub(crate) door_events_accepted: Counter,
     pub(crate) door_events_refused: Counters<ByCode>,
+    pub(crate) spool_records: Gauge,
+    pub(crate) spool_age_seconds: Gauge,
+    pub(crate) spool_records_taken: Counter,
+    pub(crate) spool_records_drained: Counter,
     pub(crate) log_calls_failed: Counters<ByCode>,
     pub(crate) clickhouse_calls_failed: Counters<ByCode>,
     pub(crate) geo_files_reloaded: Counters<ByResult>,
@@ -162,6 +166,10 @@ impl Metrics {
             door_requests_answered: new.counters("jwtrail_door_requests_answered", "Requests to the door, by status"),
             door_events_accepted: new.counter("jwtrail_door_events_accepted", "Events that the door took"),
             door_events_refused: new.counters("jwtrail_door_events_refused", "Events that the door refused, by code"),
+            spool_records: new.gauge("jwtrail_spool_records", "Events that the door took while Kafka was away and that have not followed yet"),
+            spool_age_seconds: new.gauge("jwtrail_spool_age_seconds", "How long the oldest of them has waited"),
+            spool_records_taken: new.counter("jwtrail_spool_records_taken", "Events that were spooled"),
+            spool_records_drained: new.counter("jwtrail_spool_records_drained", "Events that followed from the spool; none is ever dropped"),
             log_calls_failed: new.counters("jwtrail_log_calls_failed", "Failures of the log, by code; they are tried again"),
             clickhouse_calls_failed: new.counters("jwtrail_clickhouse_calls_failed", "Failures of ClickHouse, by code; they are tried again"),
             geo_files_reloaded: new.counters("jwtrail_geo_files_reloaded", "Changed geo files: swapped, or kept because the new one is broken"),
@@ -274,7 +282,11 @@ mod tests {
         for MetricInfo { name, kind, labels, .. } in &table {
             assert!(name.starts_with("jwtrail_"), "{name}");
             assert_eq!(name.ends_with("_total"), *kind == "counter", "{name}");
-            assert_eq!(name.contains("_seconds"), *kind == "histogram", "{name}");
+            assert_eq!(
+                name.contains("_seconds"),
+                *kind == "histogram" || name.ends_with("_age_seconds"),
+                "{name}"
+            );
             assert!(!labels.contains(&"tenant"), "{name} is labelled by tenant");
         }
         let mut names: Vec<_> = table.iter().map(|metric| &metric.name).collect();

@@ -20,9 +20,12 @@ struct Conditions {
 struct State {
     /// Whose word counts: a later condition of the same name takes over.
     owner: u64,
-    /// Met, or why not.
-    state: Result<(), String>,
+    /// Met, and what is to be said of it, or why not.
+    state: Result<String, String>,
 }
+
+/// What there is to say of a condition that is met, as a rule.
+const MET: &str = "ok";
 
 impl Readiness {
     /// A new condition, not met until its owner says so. It takes the place of another of the same name.
@@ -36,8 +39,8 @@ impl Readiness {
         Condition { readiness: self.clone(), name, owner }
     }
 
-    /// Every condition, by name: met, or why not.
-    pub(crate) fn now(&self) -> BTreeMap<String, Result<(), String>> {
+    /// Every condition, by name: met, and what is to be said of it, or why not.
+    pub(crate) fn now(&self) -> BTreeMap<String, Result<String, String>> {
         self.lock().by_name.iter().map(|(name, state)| (name.clone(), state.state.clone())).collect()
     }
 
@@ -57,7 +60,12 @@ pub(crate) struct Condition {
 
 impl Condition {
     pub(crate) fn met(&self) {
-        self.set(Ok(()));
+        self.met_with(MET);
+    }
+
+    /// Met, but there is something to say: a way around a trouble is in use.
+    pub(crate) fn met_with(&self, note: impl Into<String>) {
+        self.set(Ok(note.into()));
     }
 
     /// `reason` is for people, and names what is away, not what secret it was asked with.
@@ -70,7 +78,7 @@ impl Condition {
         self.readiness.lock().by_name.retain(|name, there| *name != self.name || there.owner != self.owner);
     }
 
-    fn set(&self, state: Result<(), String>) {
+    fn set(&self, state: Result<String, String>) {
         let mut conditions = self.readiness.lock();
         if let Some(mine) = conditions.by_name.get_mut(&self.name).filter(|there| there.owner == self.owner) {
             mine.state = state;
@@ -96,7 +104,7 @@ mod tests {
         second.met();
         first.unmet("lost");
         drop(first);
-        assert_eq!(readiness.now(), BTreeMap::from([("partition 0".to_owned(), Ok(()))]));
+        assert_eq!(readiness.now(), BTreeMap::from([("partition 0".to_owned(), Ok(MET.to_owned()))]));
         drop(second);
         assert_eq!(readiness.now(), BTreeMap::from([("partition 0".to_owned(), Err("ended".to_owned()))]));
     }
@@ -108,6 +116,6 @@ mod tests {
         lasting.met();
         readiness.condition("partition 0").withdraw();
         former.withdraw();
-        assert_eq!(readiness.now(), BTreeMap::from([("partition 1".to_owned(), Ok(()))]));
+        assert_eq!(readiness.now(), BTreeMap::from([("partition 1".to_owned(), Ok(MET.to_owned()))]));
     }
 }

@@ -38,10 +38,8 @@ async fn readyz(State(shared): State<Shared>) -> impl IntoResponse {
     }
     let ready = conditions.values().all(Result::is_ok);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let conditions: serde_json::Map<String, serde_json::Value> = conditions
-        .into_iter()
-        .map(|(name, state)| (name, state.err().unwrap_or_else(|| "ok".to_owned()).into()))
-        .collect();
+    let conditions: serde_json::Map<String, serde_json::Value> =
+        conditions.into_iter().map(|(name, state)| (name, state.unwrap_or_else(|why| why).into())).collect();
     (status, Json(serde_json::json!({ "ready": ready, "conditions": conditions })))
 }
 

@@ -46,13 +46,22 @@ pub(crate) enum FsyncPolicy {
     Interval(Duration),
 }
 
+/// What happens when a journal holds as much as it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WhenFull {
+    /// The oldest segments go, committed or not: a log goes on.
+    Truncate,
+    /// Appends are refused until commits make room: nothing that was taken goes before every group has it.
+    Refuse,
+}
+
 /// How a journal is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct JournalOptions {
     pub(crate) fsync: FsyncPolicy,
-    /// All segments together, before compression. Over it the oldest go, committed or not; compacted topics, of which
-    /// nothing may go, come on top.
+    /// All segments together, before compression; compacted topics, of which nothing may go, come on top.
     pub(crate) limit_bytes: u64,
+    pub(crate) when_full: WhenFull,
     /// A segment is closed at this size, before compression.
     pub(crate) segment_bytes: u64,
     /// Appends are refused while the disk has less than this free.
@@ -64,6 +73,7 @@ impl Default for JournalOptions {
         Self {
             fsync: FsyncPolicy::Always,
             limit_bytes: 10 << 30,
+            when_full: WhenFull::Truncate,
             segment_bytes: 64 << 20,
             // What the store still writes of its own accord: its journal files, and tables from memory.
             reserve_bytes: 256 << 20,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::WhenFull;
 use super::store::expired;
 use crate::log::Topic;
 use crate::model::{PartitionId, UnixMs};
@@ -45,6 +46,7 @@ impl Kept {
 pub(super) fn plan(
     partitions: &BTreeMap<(Topic, PartitionId), Kept>,
     limit_bytes: u64,
+    when_full: WhenFull,
     now: UnixMs,
 ) -> BTreeMap<(Topic, PartitionId), Drop> {
     let mut drops = BTreeMap::<_, Drop>::new();
@@ -70,6 +72,9 @@ pub(super) fn plan(
                 .map(|segment| (!kept.committed(segment), segment.last_time, key, segment.bytes))
         });
         let Some((truncates, _, key, freed)) = oldest.min() else { break };
+        if truncates && when_full == WhenFull::Refuse {
+            break;
+        }
         let drop = drops.entry(key).or_default();
         drop.segments += 1;
         drop.truncates |= truncates;
@@ -96,8 +101,12 @@ mod tests {
     }
 
     fn check(events: Kept, alerts: Kept, limit_bytes: u64, wanted: [(usize, bool); 2]) {
-        let drops =
-            plan(&BTreeMap::from([(EVENTS, events), (ALERTS, alerts)]), limit_bytes, UnixMs::new(1000));
+        let drops = plan(
+            &BTreeMap::from([(EVENTS, events), (ALERTS, alerts)]),
+            limit_bytes,
+            WhenFull::Truncate,
+            UnixMs::new(1000),
+        );
         let got = [EVENTS, ALERTS].map(|key| drops.get(&key).copied().unwrap_or_default());
         assert_eq!(got.map(|drop| (drop.segments, drop.truncates)), wanted);
     }
@@ -125,5 +134,17 @@ mod tests {
     #[test]
     fn what_age_takes_counts_before_the_limit() {
         check(kept(500, None, &[100, 400]), kept(10_000, None, &[50]), 30, [(2, false), (0, false)]);
+    }
+
+    #[test]
+    fn a_journal_that_refuses_drops_only_what_is_committed() {
+        let dropped = |floor, limit_bytes| {
+            let kept = BTreeMap::from([(EVENTS, kept(10_000, floor, &[100, 300, 500]))]);
+            let drops = plan(&kept, limit_bytes, WhenFull::Refuse, UnixMs::new(1000));
+            drops.get(&EVENTS).map_or((0, false), |drop| (drop.segments, drop.truncates))
+        };
+        assert_eq!(dropped(Some(0), 0), (0, false));
+        assert_eq!(dropped(Some(20), 0), (2, false));
+        assert_eq!(dropped(Some(20), 30), (1, false));
     }
 }

@@ -21,6 +21,7 @@ struct JournalUnderTest {
 const SMALL: JournalOptions = JournalOptions {
     fsync: FsyncPolicy::Always,
     limit_bytes: 256 << 10,
+    when_full: WhenFull::Truncate,
     segment_bytes: 1 << 10,
     reserve_bytes: 1 << 20,
 };

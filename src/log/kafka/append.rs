@@ -20,15 +20,17 @@ const FULL: Duration = Duration::from_millis(2);
 
 pub(super) struct Appender {
     settings: Settings,
+    patience: Option<Duration>,
     producer: ArcSwap<FutureProducer<LogContext>>,
     refused: Arc<Refused>,
 }
 
 impl Appender {
-    pub(super) fn new(settings: &Settings) -> Result<Self, LogError> {
+    pub(super) fn new(settings: &Settings, patience: Option<Duration>) -> Result<Self, LogError> {
         let refused = Arc::<Refused>::default();
-        let producer = create(&settings.appender(), LogContext(Arc::clone(&refused)))?;
-        Ok(Self { settings: settings.clone(), producer: ArcSwap::from_pointee(producer), refused })
+        let producer = create(&settings.appender(patience), LogContext(Arc::clone(&refused)))?;
+        let (settings, producer) = (settings.clone(), ArcSwap::from_pointee(producer));
+        Ok(Self { settings, patience, producer, refused })
     }
 
     /// Why the brokers do not let the client in.
@@ -44,7 +46,8 @@ impl Appender {
     /// An idempotent producer that met a fatal error takes no more records: the next append finds a new one.
     fn renew(&self, dead: &Arc<FutureProducer<LogContext>>) -> Result<(), LogError> {
         tracing::warn!("the producer met a fatal error and is made anew");
-        let new = Arc::new(create(&self.settings.appender(), LogContext(Arc::clone(&self.refused)))?);
+        let new =
+            Arc::new(create(&self.settings.appender(self.patience), LogContext(Arc::clone(&self.refused)))?);
         // Somebody else may have been as quick, and has a good one there.
         self.producer.compare_and_swap(dead, new);
         Ok(())

@@ -57,13 +57,23 @@ pub(crate) struct KafkaLog {
 impl KafkaLog {
     /// Makes the clients; whether the brokers answer is [`EventLog::health`]'s to say.
     pub(crate) fn connect(config: &KafkaConfig) -> Result<Self, LogError> {
-        Self::connect_under(config, "")
+        Self::connect_under(config, "", None)
+    }
+
+    /// For whoever has a caller waiting and can do something else: an append that is not acknowledged after `patience`
+    /// has failed. It may have been written all the same.
+    pub(crate) fn connect_impatient(config: &KafkaConfig, patience: Duration) -> Result<Self, LogError> {
+        Self::connect_under(config, "", Some(patience))
     }
 
     /// All topics under a prefix: so tests share one broker.
-    fn connect_under(config: &KafkaConfig, prefix: &str) -> Result<Self, LogError> {
+    fn connect_under(
+        config: &KafkaConfig,
+        prefix: &str,
+        patience: Option<Duration>,
+    ) -> Result<Self, LogError> {
         let settings = Settings::new(config)?;
-        let appender = Appender::new(&settings)?;
+        let appender = Appender::new(&settings, patience)?;
         Ok(Self { settings, names: Names { prefix: prefix.into() }, appender })
     }
 }

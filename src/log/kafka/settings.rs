@@ -1,5 +1,7 @@
 //! How each client of librdkafka is set up: what is ours to decide, and what `[kafka.properties]` may add.
 
+use std::time::Duration;
+
 use rdkafka::ClientConfig;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
@@ -54,7 +56,7 @@ impl Settings {
             }
         }
         let settings = Self { brokers: config.brokers.clone(), properties: config.properties.clone() };
-        for client in [settings.appender(), settings.group_member(""), settings.lane_producer("")] {
+        for client in [settings.appender(None), settings.group_member(""), settings.lane_producer("")] {
             client.create_native_config().map_err(|error| refused(&error))?;
         }
         Ok(settings)
@@ -107,8 +109,9 @@ impl Settings {
         self.client(&defaults, &owned)
     }
 
-    /// The producer of everything that no lane's commit carries.
-    pub(super) fn appender(&self) -> ClientConfig {
+    /// The producer of everything that no lane's commit carries. `patience`: how long a record may wait for its
+    /// acknowledgement; without one, as long as is good for whoever would only try again.
+    pub(super) fn appender(&self, patience: Option<Duration>) -> ClientConfig {
         let defaults = [
             ("compression.type", "zstd"),
             // Alerts must not wait; a burst still fills batches while the one before is under way.
@@ -118,7 +121,11 @@ impl Settings {
             ("message.timeout.ms", "30000"),
         ];
         let owned = [("acks", "all"), ("enable.idempotence", "true"), ("partitioner", "murmur2_random")];
-        self.client(&defaults, &owned)
+        let mut client = self.client(&defaults, &owned);
+        if let Some(patience) = patience {
+            client.set("message.timeout.ms", patience.as_millis().to_string());
+        }
+        client
     }
 
     pub(super) fn group_member(&self, group: &str) -> ClientConfig {
@@ -240,7 +247,7 @@ mod tests {
         for (client, wanted) in [
             (settings.group_member("g"), ["isolation.level=read_committed", "auto.offset.reset=error"]),
             (settings.lane_producer("t"), ["transaction.timeout.ms=10000", "retry.backoff.ms=5"]),
-            (settings.appender(), ["acks=all", "partitioner=murmur2_random"]),
+            (settings.appender(None), ["acks=all", "partitioner=murmur2_random"]),
         ] {
             for line in wanted {
                 let (key, value) = line.split_once('=').unwrap();

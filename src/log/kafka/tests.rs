@@ -43,7 +43,7 @@ async fn shared_broker() -> String {
 }
 
 fn connect(brokers: &str, prefix: &str) -> Arc<KafkaLog> {
-    Arc::new(KafkaLog::connect_under(&config(brokers.to_owned()), prefix).unwrap())
+    Arc::new(KafkaLog::connect_under(&config(brokers.to_owned()), prefix, None).unwrap())
 }
 
 fn specs() -> [TopicSpec; Topic::ALL.len()] {

@@ -188,7 +188,7 @@ impl OwnedLane {
         let name = Arc::clone(&snapshots.name);
         let walk = course.begin(bounds, snapshots, partition);
         let resume = adopted.resume_at.offset();
-        let walk = remember(context, course, assigned, patience, resume, walk).await?;
+        let walk = remember(context, &origin, assigned, patience, resume, walk).await?;
         tracing::info!(
             kafka.partition = partition.0, log.id = %log, resume_at = %resume, start = %assigned.start,
             end = %assigned.end, unfinished = adopted.unfinished.is_some(), "the partition is ours"
@@ -328,7 +328,17 @@ impl OwnedLane {
             return None;
         }
         if let Some(fetched) = self.rest.take() {
-            return self.walk_on(fetched);
+            let range = self.range_for_block(&fetched);
+            let (part, alone) = self.context.part(&fetched.batch, range.clone());
+            // A reserved block cannot wait for its own end; what lies before it is settled.
+            if self.must_end_at.is_some() {
+                return self.walk_on(fetched, range);
+            }
+            if alone && !self.is_settled() {
+                self.rest = Some(fetched);
+                return None;
+            }
+            return self.walk_on(fetched, part);
         }
         let (lane, patience) = (Arc::clone(&self.lane), Arc::clone(&self.patience));
         let mut batch = std::mem::take(&mut self.spare);
@@ -338,16 +348,26 @@ impl OwnedLane {
         })))
     }
 
-    fn walk_on(&mut self, mut fetched: Fetched) -> Option<Step> {
+    /// Whether all that was walked is settled.
+    fn is_settled(&self) -> bool {
+        let is_empty = self.filling.as_ref().is_some_and(|filling| filling.block.is_empty());
+        is_empty && self.settling.is_none() && self.stored.is_none()
+    }
+
+    fn walk_on(&mut self, mut fetched: Fetched, range: Range<usize>) -> Option<Step> {
         let Filling { mut walk, mut block, position } = self.filling.take()?;
-        let range = self.range_for_block(&fetched);
-        // Everything before the batch's position was read; what lies past a reserved end is not this block's.
-        let read = fetched.batch.position().unwrap_or(position);
+        // Everything before the batch's position was read, unless only a part of it is walked now; what lies past a
+        // reserved end is not this block's.
+        let left = fetched.batch.slice(range.end..fetched.batch.len()).next().map(|record| record.offset);
+        let read =
+            left.filter(|_| self.must_end_at.is_none()).or(fetched.batch.position()).unwrap_or(position);
         let limit = self.must_end_at.map_or(read, |end| end.resume_after().offset());
         let position = position.max(read.min(limit));
         let (context, partition, patience) =
             (Arc::clone(&self.context), self.partition, Arc::clone(&self.patience));
+        let origin = Origin { log: self.log.clone(), topic: self.course.topic(), partition };
         Some(Step::Walking(Box::pin(async move {
+            walk.drop_repeats(context.repeats(&origin, &fetched.batch, range.clone(), &patience).await?);
             let walked = context.workers.run(partition, move || {
                 walk.walk(&fetched.batch, range.clone(), Some(&mut block));
                 fetched.walked = range.end;
@@ -450,7 +470,7 @@ async fn fetch(lane: &dyn Lane, batch: &mut Batch, max: usize, patience: &Patien
 /// Builds the state that the owner before us had, by walking its last hours again. Leaves the lane at `resume`.
 async fn remember(
     context: &Context,
-    course: Course,
+    origin: &Origin,
     assigned: &Assigned,
     patience: &Patience,
     resume: Offset,
@@ -467,7 +487,7 @@ async fn remember(
             let settled_at = batch.slice(0..batch.len().min(1)).next().map(|record| record.append_time);
             match settled_at {
                 Some(time) => {
-                    let at = || context.log.offset_at(course.topic(), partition, time - STATE_SPAN);
+                    let at = || context.log.offset_at(origin.topic, partition, time - STATE_SPAN);
                     patience.wait_out(at).await?
                 }
                 None => start,
@@ -480,6 +500,7 @@ async fn remember(
         fetch(lane.as_ref(), &mut batch, BATCH_RECORDS, patience).await?;
         position = batch.position().unwrap_or(position);
         let range = 0..batch.count_before(resume);
+        walk.drop_repeats(context.repeats(origin, &batch, range.clone(), patience).await?);
         (walk, batch) = context
             .workers
             .run(partition, move || {

@@ -53,6 +53,7 @@ impl House {
             snapshots: Arc::new(move || snapshots.clone()),
             // One home for all.
             bounds: decode::Bounds { partitions: 1, ..bounds() },
+            retried_key: retried_key(),
             adopt: None,
             pace,
             metrics: Metrics::new(),
@@ -75,10 +76,15 @@ impl House {
 
     /// What a former owner left: the first block reserved up to `end`, and nothing of it stored.
     async fn reserved_up_to(&self, end: Option<i64>) {
+        self.committed(0, end).await;
+    }
+
+    async fn committed(&self, first: i64, end: Option<i64>) {
         let (_member, assigned) = self.log.own(PARTITION).await;
         let end = end.map_or("null".to_owned(), |end| end.to_string());
         let metadata = format!(r#"{{"v":1,"log":"{LOG}","end":{end},"state":null}}"#);
-        assigned.lane.commit(ResumeAt::at(Offset::ZERO), &metadata, Vec::new()).await.unwrap();
+        let first = ResumeAt::at(Offset::new(first).unwrap());
+        assigned.lane.commit(first, &metadata, Vec::new()).await.unwrap();
     }
 
     fn start(&self) {
@@ -267,5 +273,82 @@ async fn an_event_that_was_sent_twice_is_one_row_and_its_repeats_are_accounted_f
     house
         .until("counted", async || house.context.metrics.records_dropped.get_or_create(&dropped).get() == 2)
         .await;
+    house.stop().await;
+}
+
+fn retried_key() -> aws_lc_rs::hmac::Key {
+    crate::keys::retried(&Secret::new("of the tests".to_owned()))
+}
+
+fn numbered(number: u128) -> Vec<u8> {
+    let event = crate::pipeline::store::testing::event("accepted", "alice");
+    let mut event: serde_json::Value = serde_json::from_slice(&event).unwrap();
+    event["id"] = uuid::Uuid::from_u128(number).to_string().into();
+    event.to_string().into_bytes()
+}
+
+/// The event as the spool lets it follow, sealed with `key`.
+fn held_back(number: u128, since: UnixMs, key: &aws_lc_rs::hmac::Key) -> NewRecord {
+    let value = numbered(number);
+    let mut batch = crate::log::Batch::default();
+    batch.push(Offset::ZERO, since, None, &value, []);
+    let seal = {
+        let record = batch.iter().next().unwrap();
+        let decoded = decode::decode(&record, &bounds()).unwrap();
+        decode::seal_retried(&decoded.event, &value, since, key)
+    };
+    let headers = vec![(decode::RETRIED_HEADER.to_owned(), seal.into_bytes())];
+    NewRecord { partition: Some(PARTITION), value, headers, ..NewRecord::default() }
+}
+
+/// Its copy landed 20 minutes before, which no window remembers; and a walk that is repeated says the same.
+#[tokio::test]
+async fn what_was_held_back_is_a_repeat_however_long_ago_its_copy_was_stored() {
+    let began = crate::pipeline::store::testing::received(0);
+    let now = Arc::new(std::sync::atomic::AtomicI64::new(began.get()));
+    let house = House::at(Clock::Manual(Arc::clone(&now)), Pace::default()).await;
+    house.committed(0, None).await;
+    house.append([numbered(1)]).await;
+    now.fetch_add(20 * 60_000, std::sync::atomic::Ordering::Relaxed);
+    house.append([numbered(2)]).await;
+    let (ours, forged) = (retried_key(), aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, b"forged"));
+    for (number, key) in [(1, &ours), (3, &ours), (4, &ours), (2, &ours), (3, &ours), (1, &forged)] {
+        house.append_record(held_back(number, began, key)).await;
+    }
+    let outcomes = async || -> Vec<(u64, String)> {
+        let sql = "SELECT offset, 'stored' FROM events UNION ALL \
+                   SELECT offset, toString(reason) FROM rejects FINAL ORDER BY offset";
+        house.database.client.query(sql).fetch_all().await.unwrap()
+    };
+    let expected = [
+        "stored",
+        "stored",
+        "duplicate",
+        "stored",
+        "stored",
+        "duplicate",
+        "duplicate",
+        // What lies in the window needs no header.
+        "duplicate",
+    ];
+    let expected: Vec<(u64, String)> = (0..).zip(expected.map(str::to_owned)).collect();
+    house.start();
+    house.until("all accounted for", async || outcomes().await.len() == expected.len()).await;
+    house.until("all settled", async || house.blocks().await.last().is_some_and(|last| last.1 == 7)).await;
+    assert_eq!(outcomes().await, expected);
+    assert_eq!(house.blocks().await, [(0, 1), (2, 7)], "what was held back begins a block");
+    house.stop().await;
+
+    // As if it had died before the release: the next owner finds the rows, and they are not the repeats of themselves.
+    let house = House { lifecycle: Lifecycle::new(PATIENCE), ..house };
+    house.committed(2, Some(7)).await;
+    let stored = house.context.metrics.blocks_stored.get();
+    house.start();
+    house.until("settled again", async || house.context.metrics.blocks_stored.get() > stored).await;
+    let sql = "SELECT offset, 'stored' FROM events UNION ALL \
+               SELECT offset, toString(reason) FROM rejects FINAL ORDER BY offset";
+    let again: Vec<(u64, String)> = house.database.client.query(sql).fetch_all().await.unwrap();
+    assert_eq!(again, expected);
+    assert_eq!(house.blocks().await, [(0, 1), (2, 7)]);
     house.stop().await;
 }

@@ -165,7 +165,7 @@ pub(super) fn seal(origin: &ForwardedFrom, value: &[u8], key: &hmac::Key) -> Str
     format!("{path};{mac}")
 }
 
-fn sealed_bytes(path: &str, value: &[u8]) -> Vec<u8> {
+pub(super) fn sealed_bytes(path: &str, value: &[u8]) -> Vec<u8> {
     [path.as_bytes(), b"\n", value].concat()
 }
 

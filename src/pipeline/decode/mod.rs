@@ -10,6 +10,7 @@ mod mask;
 mod reader;
 mod record;
 mod required;
+mod retried;
 mod schema;
 mod tick;
 mod time;
@@ -23,6 +24,7 @@ use schema::Draft;
 
 pub(crate) use forward::{bring_back, forward, home_key};
 pub(crate) use record::to_record;
+pub(crate) use retried::{RETRIED_HEADER, retried, seal_retried};
 pub(crate) use tick::{is_tick, tick};
 
 /// Bytes that a record's value may have, and again its key and headers together.
@@ -53,9 +55,6 @@ pub(crate) struct ForwardedFrom {
     /// The id of the key whose valid signature the record bore there: the copy's value may have been written anew.
     pub(crate) attested_by: Option<String>,
 }
-
-/// On records that were held back while the log was away: their source sent them earlier than their append time says.
-pub(crate) const RETRIED_HEADER: &str = "jwtrail-retried";
 
 /// The bounds of one log's walk.
 #[derive(Clone)]

@@ -134,7 +134,8 @@ impl Minute {
 impl Repeats {
     pub(super) fn new(max_bytes: usize) -> Self {
         let places = (max_bytes / PLACE_BYTES).checked_ilog2().map_or(0, |bits| 1 << bits);
-        Self::of(places * FULL.0 / FULL.1)
+        // One more is there for a moment.
+        Self::of((places * FULL.0 / FULL.1).saturating_sub(1).max(1))
     }
 
     fn of(max_ids: usize) -> Self {

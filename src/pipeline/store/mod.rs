@@ -11,6 +11,7 @@ mod events;
 mod dead_letter;
 mod last_stored;
 mod retention;
+mod stored_before;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -5,9 +5,9 @@ use std::time::Duration;
 use fjall::PersistMode;
 
 use super::super::store::expired;
-use super::super::{FsyncPolicy, retention};
+use super::super::{FsyncPolicy, WhenFull, retention};
 use super::{Tail, Writer};
-use crate::log::Topic;
+use crate::log::{LogError, Topic};
 use crate::model::{PartitionId, UnixMs};
 
 /// How often old segments are looked for.
@@ -83,8 +83,13 @@ impl Writer {
         for key in idle {
             self.roll(key)?;
         }
+        self.drop_segments(now, self.options.limit_bytes)
+    }
+
+    /// Drops what is old, and what is over `limit_bytes`.
+    fn drop_segments(&mut self, now: UnixMs, limit_bytes: u64) -> Result<(), fjall::Error> {
         let kept = self.tails.iter().map(|(&key, tail)| (key, self.kept(key, tail))).collect();
-        for (key, drop) in retention::plan(&kept, self.options.limit_bytes, now) {
+        for (key, drop) in retention::plan(&kept, limit_bytes, self.options.when_full, now) {
             let Some(tail) = self.tails.get_mut(&key) else { continue };
             let dropped: Vec<_> = tail.segments.drain(..drop.segments).collect();
             // First nobody new reads them, then they go.
@@ -102,6 +107,28 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    /// In a journal that refuses: whether `bytes` more fit in, with whatever has been committed dropped for them.
+    pub(super) fn make_room(&mut self, bytes: u64) -> Result<(), LogError> {
+        const DOING: &str = "appending to the journal";
+        let limit_bytes = self.options.limit_bytes;
+        let fits = |writer: &Self| writer.held_bytes().saturating_add(bytes) <= limit_bytes;
+        if self.options.when_full == WhenFull::Truncate || fits(self) {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let dropped = self.drop_segments(now, limit_bytes.saturating_sub(bytes));
+        dropped.map_err(|error| self.break_with(DOING, &error))?;
+        if fits(self) {
+            return Ok(());
+        }
+        let cause = format!("it is full: it may hold {limit_bytes} bytes that are not read yet");
+        Err(LogError::Unavailable { doing: DOING, cause })
+    }
+
+    fn held_bytes(&self) -> u64 {
+        self.tails.values().flat_map(|tail| &tail.segments).map(|segment| segment.bytes).sum()
     }
 
     pub(super) fn retention_of(&self, topic: Topic) -> u64 {

@@ -309,6 +309,9 @@ impl Writer {
         self.space
             .check(bytes as u64, reserve)
             .map_err(|cause| LogError::Unavailable { doing: DOING, cause })?;
+        if !chunks.is_empty() {
+            self.make_room(bytes as u64)?;
+        }
         for chunk in chunks {
             let key = (chunk.topic, chunk.partition);
             let Some(tail) = self.tails.get(&key) else {
