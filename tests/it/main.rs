@@ -17,3 +17,4 @@ mod moves;
 mod refusals;
 mod replay;
 mod roles;
+mod spool;
