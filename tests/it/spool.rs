@@ -61,7 +61,8 @@ async fn what_the_door_takes_while_kafka_is_away_is_stored_once_whatever_is_kill
     }
     let held_back = sent - BATCH;
     until_metric(&app, "jwtrail_spool_records", |records| records == held_back as u64).await;
-    wait_for("the age", async || page(&app, "/readyz").await?.contains("wait for the log").then_some(())).await;
+    wait_for("the age", async || page(&app, "/readyz").await?.contains("wait for the log").then_some(()))
+        .await;
 
     broker.restart();
     for _ in 0..2 {
