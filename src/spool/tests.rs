@@ -64,6 +64,10 @@ impl EventLog for Moody {
         self.journal.scan(topic, partition, from).await
     }
 
+    async fn set_readers(&self, topic: Topic, groups: &[String]) -> Result<Vec<String>, LogError> {
+        self.journal.set_readers(topic, groups).await
+    }
+
     async fn partitions(&self, topic: Topic) -> Result<u32, LogError> {
         self.journal.partitions(topic).await
     }
