@@ -62,8 +62,8 @@ pub(crate) const KEYS: &[KeyInfo] = &[
     ),
     key(
         "spool.dir",
-        None,
-        "Where the door over Kafka keeps what it takes while Kafka is away; one process's own; default: `spool` in `data_dir`",
+        Some("\"data/spool\""),
+        "Where the door over Kafka keeps what it takes while Kafka is away; one process's own. By default below `data_dir`",
     ),
     key(
         "spool.max_bytes",

@@ -387,6 +387,10 @@ fn everything_is_shown_with_where_it_came_from_and_secrets_redacted() {
         max_bytes = "512MiB"  # jwtrail.toml, line 27
         fsync = "interval"  # jwtrail.toml, line 28
 
+        [spool]
+        dir = "elsewhere/spool"  # default
+        max_bytes = "1GiB"  # default
+
         [geo]
         city = ["GeoLite2-City.mmdb"]  # jwtrail.toml, line 31
         asn = ["GeoLite2-ASN.mmdb"]  # jwtrail.toml, line 32

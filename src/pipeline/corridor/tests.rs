@@ -110,6 +110,13 @@ impl House {
         self.database.client.query(sql).fetch_one().await.unwrap()
     }
 
+    /// What became of the record at each offset: stored, or why not.
+    async fn outcomes(&self) -> Vec<(u64, String)> {
+        let sql = "SELECT * FROM (SELECT offset, 'stored' FROM events UNION ALL \
+                   SELECT offset, toString(reason) FROM rejects FINAL) ORDER BY offset";
+        self.database.client.query(sql).fetch_all().await.unwrap()
+    }
+
     /// First and last offset of each block.
     async fn blocks(&self) -> Vec<(u64, u64)> {
         let sql = "SELECT first, last FROM blocks FINAL WHERE partition = 0 ORDER BY first";
@@ -315,11 +322,6 @@ async fn what_was_held_back_is_a_repeat_however_long_ago_its_copy_was_stored() {
     for (number, key) in [(1, &ours), (3, &ours), (4, &ours), (2, &ours), (3, &ours), (1, &forged)] {
         house.append_record(held_back(number, began, key)).await;
     }
-    let outcomes = async || -> Vec<(u64, String)> {
-        let sql = "SELECT offset, 'stored' FROM events UNION ALL \
-                   SELECT offset, toString(reason) FROM rejects FINAL ORDER BY offset";
-        house.database.client.query(sql).fetch_all().await.unwrap()
-    };
     let expected = [
         "stored",
         "stored",
@@ -333,9 +335,9 @@ async fn what_was_held_back_is_a_repeat_however_long_ago_its_copy_was_stored() {
     ];
     let expected: Vec<(u64, String)> = (0..).zip(expected.map(str::to_owned)).collect();
     house.start();
-    house.until("all accounted for", async || outcomes().await.len() == expected.len()).await;
+    house.until("all accounted for", async || house.outcomes().await.len() == expected.len()).await;
     house.until("all settled", async || house.blocks().await.last().is_some_and(|last| last.1 == 7)).await;
-    assert_eq!(outcomes().await, expected);
+    assert_eq!(house.outcomes().await, expected);
     assert_eq!(house.blocks().await, [(0, 1), (2, 7)], "what was held back begins a block");
     house.stop().await;
 
@@ -345,10 +347,7 @@ async fn what_was_held_back_is_a_repeat_however_long_ago_its_copy_was_stored() {
     let stored = house.context.metrics.blocks_stored.get();
     house.start();
     house.until("settled again", async || house.context.metrics.blocks_stored.get() > stored).await;
-    let sql = "SELECT offset, 'stored' FROM events UNION ALL \
-               SELECT offset, toString(reason) FROM rejects FINAL ORDER BY offset";
-    let again: Vec<(u64, String)> = house.database.client.query(sql).fetch_all().await.unwrap();
-    assert_eq!(again, expected);
+    assert_eq!(house.outcomes().await, expected);
     assert_eq!(house.blocks().await, [(0, 1), (2, 7)]);
     house.stop().await;
 }
