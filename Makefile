@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up deps build check-tools check-test-tools test-deps test faults soak lint docs bench clean
+.PHONY: help up deps build check-tools check-test-tools test-deps test faults soak lint docs fuzz bench clean
 
 PLATFORM := $(shell uname -s)
 BINARY   := target/release/jwtrail
@@ -77,6 +77,19 @@ lint: | check-tools ## formatting and clippy, warnings denied
 
 docs: | check-tools ## the documentation of every item, warnings denied
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+
+# Seconds a target. New inputs go to target/fuzz; one that breaks a target belongs into its corpus in tests/fuzz.
+FUZZ_SECONDS ?= 60
+FUZZ := cargo fuzz run --fuzz-dir tests/fuzz --target-dir target/fuzz --sanitizer none --dev
+
+fuzz: | check-tools ## fuzz everything that reads what others wrote, FUZZ_SECONDS each
+	@command -v cargo-fuzz >/dev/null || cargo install --quiet --locked cargo-fuzz@0.13.2
+	@set -e; for target in $$(cargo fuzz list --fuzz-dir tests/fuzz); do \
+	  mkdir -p target/fuzz/corpus/$$target; \
+	  echo "fuzz: $$target for $(FUZZ_SECONDS) s"; \
+	  $(FUZZ) $$target target/fuzz/corpus/$$target tests/fuzz/corpus/$$target -- \
+	    -max_total_time=$(FUZZ_SECONDS) -timeout=20 -verbosity=0 -print_final_stats=1; \
+	done
 
 bench: deps | check-test-tools ## measure the walk, per core, beside a floor that only consumes and inserts
 	tests/support/fetch-kafka.sh

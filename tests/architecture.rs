@@ -93,7 +93,7 @@ impl Source {
         let module: Vec<String> = path
             .trim_end_matches(".rs")
             .split('/')
-            .filter(|part| !["mod", "main"].contains(part))
+            .filter(|part| !["mod", "main", "lib"].contains(part))
             .map(str::to_owned)
             .collect();
         let code = shipped(&blanked(&text));
@@ -103,7 +103,7 @@ impl Source {
 
     /// A file that only tests have: by the names that this repository gives such files.
     fn is_test(&self) -> bool {
-        let tests = ["tests", "testing", "contract", "readme"];
+        let tests = ["tests", "testing", "contract", "readme", "fuzz"];
         self.module.iter().any(|part| tests.contains(&part.as_str()))
     }
 
@@ -202,7 +202,7 @@ fn blanked(text: &str) -> String {
 fn shipped(code: &str) -> String {
     let (mut kept, mut lines) = (String::new(), code.lines().peekable());
     while let Some(line) = lines.next() {
-        if line == "#[cfg(test)]" {
+        if ["#[cfg(test)]", "#[cfg(any(test, fuzzing))]"].contains(&line) {
             // What else is said of the item, then the item: a module goes, anything else stays.
             while lines.next_if(|line| line.starts_with("#[")).is_some() {}
             let module = lines.next_if(|line| line.split(' ').take(2).any(|word| word == "mod"));

@@ -9,6 +9,9 @@ mod heartbeats;
 mod intake;
 mod problem;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+
 use std::sync::Arc;
 
 use axum::Router;

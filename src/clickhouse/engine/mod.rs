@@ -26,6 +26,8 @@ mod ffi;
 mod layout;
 mod library;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;
 

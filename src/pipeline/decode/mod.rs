@@ -15,6 +15,9 @@ mod schema;
 mod tick;
 mod time;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+
 use std::time::Duration;
 
 use crate::log::Record;

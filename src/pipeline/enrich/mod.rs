@@ -23,6 +23,8 @@ mod memo;
 
 mod watch;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;
 

@@ -7,6 +7,8 @@ mod jwks;
 mod signature;
 mod trust;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;
 
