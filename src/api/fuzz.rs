@@ -31,7 +31,8 @@ pub(crate) fn body(data: &[u8]) {
         zone: Zone::Edge,
         tenants: "acme".parse().into_iter().collect(),
     };
-    let arrival = Arrival { now: UnixMs::new(1_795_428_900_000), fresh_id: Uuid::from_u128(1) };
+    let (now, fresh_id) = (UnixMs::new(1_795_428_900_000), Uuid::from_u128(1));
+    let arrival = Arrival { now, fresh_id, door_epoch: Some(Uuid::from_u128(2)) };
     for event in events {
         for credential in [&gateway, &Credential::Ingest] {
             if let Ok(taken) = admit(event.as_bytes(), credential, arrival) {

@@ -57,11 +57,12 @@ pub(crate) fn admitted(record: &NewRecord) {
 }
 
 fn bounds() -> super::Bounds {
-    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, b"fuzz");
+    let key = std::sync::Arc::new(aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, b"fuzz"));
     super::Bounds {
         max_event_age: std::time::Duration::from_secs(40 * 24 * 60 * 60),
         partitions: 4,
-        forward_key: std::sync::Arc::new(key),
+        forward_key: std::sync::Arc::clone(&key),
+        tick_key: key,
         log: LogId::draw(),
     }
 }

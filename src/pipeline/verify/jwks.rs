@@ -113,7 +113,8 @@ impl KeySet {
     pub(crate) fn of(keys: &[Value]) -> (Self, Vec<BadKey>) {
         let (mut set, mut bad) = (Self::default(), Vec::new());
         for (place, jwk) in keys.iter().enumerate() {
-            let kid = jwk.get("kid").and_then(Value::as_str).map(str::to_owned);
+            let kid = jwk.get("kid").and_then(Value::as_str).filter(|kid| !kid.is_empty());
+            let kid = kid.map(str::to_owned);
             let mut refuse = |kid: Option<String>, cause: String| {
                 bad.push(BadKey { place, kid: kid.unwrap_or_else(|| format!("#{place}")), cause });
             };
