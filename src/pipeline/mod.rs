@@ -79,6 +79,17 @@ pub(crate) trait LaneWalk: Send {
 
     /// How much the detector remembers.
     fn size(&self) -> detect::StateSize;
+
+    /// Of how many keys a checkpoint would tell; `None`: this walk makes none, and its state is walked for.
+    fn changed(&self) -> Option<usize> {
+        None
+    }
+
+    /// What the walk has come to remember or to forget since the last checkpoint: to be taken where a block is cut, of
+    /// which `position` is the offset after the last.
+    fn checkpoint(&mut self, _position: Offset, _max_bytes: usize) -> detect::Checkpoint {
+        detect::Checkpoint::default()
+    }
 }
 
 /// One partition's walk through the rooms. It lives on whichever worker thread walks the partition's next batch.
@@ -107,6 +118,32 @@ impl Walk {
             stored_before: HashSet::new(),
             origin,
         }
+    }
+
+    /// The walk that a former owner's checkpoints hold, to be gone on with at `state`, where the last one was made.
+    pub(crate) fn restore(
+        bounds: decode::Bounds,
+        snapshots: Snapshots,
+        partition: PartitionId,
+        from: &detect::Restoring,
+        state: Offset,
+    ) -> Result<Self, detect::NotUsable> {
+        let (detector, (made_at, pulse)) = from.restore::<(Offset, _)>(detect::Limits::default())?;
+        if made_at != state {
+            return Err(detect::NotUsable::Missing);
+        }
+        Ok(Self { detector, pulse, ..Self::new(bounds, snapshots, partition) })
+    }
+
+    /// A walk that knows nothing, but that something else lies where its checkpoints will.
+    pub(crate) fn start_anew(
+        bounds: decode::Bounds,
+        snapshots: Snapshots,
+        partition: PartitionId,
+        found: &detect::Restoring,
+    ) -> Self {
+        let detector = found.start_anew(detect::Limits::default());
+        Self { detector, ..Self::new(bounds, snapshots, partition) }
     }
 
     /// One record's walk.
@@ -192,6 +229,15 @@ impl LaneWalk for Walk {
 
     fn size(&self) -> detect::StateSize {
         self.detector.size()
+    }
+
+    fn changed(&self) -> Option<usize> {
+        Some(self.detector.changed())
+    }
+
+    fn checkpoint(&mut self, position: Offset, max_bytes: usize) -> detect::Checkpoint {
+        let Origin { log, partition, .. } = &self.origin;
+        self.detector.checkpoint(log, *partition, max_bytes, &(position, &self.pulse))
     }
 }
 

@@ -36,6 +36,8 @@ labels! {
     ByRule { rule: &'static str }
     /// `opened` or `raised`.
     ByStep { step: &'static str }
+    /// Where a new owner has the state from.
+    ByWay { way: &'static str }
     /// A part of a block's time.
     ByStage { stage: &'static str }
     ByPartition { topic: &'static str, partition: u32 }
@@ -67,6 +69,8 @@ crate::model::words! {
     Stage {
         /// From the first record to the cut.
         Filled = "filled",
+        /// What changed of the walk's state, where a block with a checkpoint was cut.
+        WrittenDown = "written_down",
         /// The commit of `a` with `end: b`.
         Reserved = "reserved",
         Inserted = "inserted",
@@ -115,6 +119,10 @@ pub(crate) struct Metrics {
     pub(crate) detector_keys: Gauges<ByKind>,
     pub(crate) detector_state_bytes: Gauge,
     pub(crate) detector_keys_evicted: Counters<ByKind>,
+    pub(crate) checkpoints_committed: Counter,
+    pub(crate) checkpoint_keys_written: Counter,
+    pub(crate) checkpoint_bytes_written: Counter,
+    pub(crate) state_restored_seconds: Histograms<ByWay>,
     pub(crate) deliveries_attempted: Counters<ByDelivery>,
     pub(crate) deliveries_pending: Gauges<ByDestination>,
     pub(crate) delivery_seconds: Histograms<ByDestination>,
@@ -149,7 +157,7 @@ impl Metrics {
             events_left_out: new.counter("jwtrail_events_left_out", "Events of more sources than a block's summary has room for: audit_gap allows for them"),
             blocks_stored: new.counter("jwtrail_blocks_stored", "Blocks that ClickHouse has acknowledged"),
             blocks_repeated: new.counter("jwtrail_blocks_repeated", "Inserts repeated because the answer was not clean"),
-            block_seconds: new.histograms("jwtrail_block_seconds", "A block's time by stage: filled, reserved, inserted, published, released", || Histogram::new(SECONDS)),
+            block_seconds: new.histograms("jwtrail_block_seconds", "A block's time by stage: filled, written_down, reserved, inserted, published, released", || Histogram::new(SECONDS)),
             append_to_outbox_seconds: new.histogram("jwtrail_append_to_outbox_seconds", "From an event's append to its alert lying in the outbox", SECONDS),
             append_to_row_seconds: new.histogram("jwtrail_append_to_row_seconds", "From a block's first append to its rows being acknowledged", SECONDS),
             lag_records: new.gauges("jwtrail_lag_records", "Records between a partition's end and its commit"),
@@ -160,6 +168,10 @@ impl Metrics {
             detector_keys: new.gauges("jwtrail_detector_keys", "Keys that the detector remembers: subject, token, case, gateway, event_id"),
             detector_state_bytes: new.gauge("jwtrail_detector_state_bytes", "Memory that the detector's state takes"),
             detector_keys_evicted: new.counters("jwtrail_detector_keys_evicted", "Keys or entries dropped because a bound was reached; event_id: repeats are found for less than ten minutes"),
+            checkpoints_committed: new.counter("jwtrail_checkpoints_committed", "Checkpoints of the detector's state, committed with a block's end"),
+            checkpoint_keys_written: new.counter("jwtrail_checkpoint_keys_written", "Keys that checkpoints wrote or removed: those that had changed"),
+            checkpoint_bytes_written: new.counter("jwtrail_checkpoint_bytes_written", "Bytes of those keys and values"),
+            state_restored_seconds: new.histograms("jwtrail_state_restored_seconds", "From taking a partition over to knowing what its former owner knew, by way: checkpoint, or walk (the last 50 hours again)", || Histogram::new(LONG_SECONDS)),
             deliveries_attempted: new.counters("jwtrail_deliveries_attempted", "Alerts sent to a destination: delivered, failed (and tried again), given_up, already_told, grouped, about_itself, malformed"),
             deliveries_pending: new.gauges("jwtrail_deliveries_pending", "Alerts read from the outbox and not yet delivered"),
             delivery_seconds: new.histograms("jwtrail_delivery_seconds", "From an alert's append to the destination's answer", || Histogram::new(LONG_SECONDS)),

@@ -10,7 +10,7 @@ mod routes;
 
 pub(crate) use catalogue::{
     ByCode, ByDelivery, ByDestination, ByKind, ByOutcome, ByPartition, ByPartitionCode, ByReason, ByResult,
-    ByRule, ByStage, ByStep, Metrics, Outcome, Stage,
+    ByRule, ByStage, ByStep, ByWay, Metrics, Outcome, Stage,
 };
 pub(crate) use logging::{filter, start_logging};
 pub(crate) use readiness::{Condition, Readiness};

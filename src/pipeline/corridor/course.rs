@@ -46,6 +46,12 @@ impl Course {
         }
     }
 
+    /// Whether its walk is written down in checkpoints. That of the summaries is not: a day of them is few records, and
+    /// walking them again takes moments.
+    pub(super) const fn has_checkpoints(self) -> bool {
+        matches!(self, Self::Events)
+    }
+
     /// A fresh walk of a partition, in the log that the bounds name.
     pub(super) fn begin(
         self,

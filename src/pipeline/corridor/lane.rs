@@ -13,14 +13,17 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::checkpoints::Checkpoints;
+use super::remember::{Remembered, remember};
 use super::workers::WorkerGone;
 use super::{Context, Course, trouble};
 use crate::log::{Assigned, Batch, Lane, LogError};
 use crate::model::{LogId, Offset, PartitionId};
+use crate::pipeline::LaneWalk;
+use crate::pipeline::detect::Checkpoint;
 use crate::pipeline::patience::Patience;
 use crate::pipeline::settle::{self, Adopted, SettleError, Settler};
 use crate::pipeline::store::{Block, CutBlock, Origin, Put, StoreError, Stored};
-use crate::pipeline::{LaneWalk, decode};
 use crate::telemetry::{ByPartition, Stage};
 
 /// What a lane is told by whoever runs the group.
@@ -57,12 +60,8 @@ impl LaneError {
     }
 }
 
-/// Records that are walked for state alone reach back this far before the commit, in append time: a case of 24 hours
-/// rests on pairs that are up to 20 hours older (PROMISE, clause 3).
-const STATE_SPAN: Duration = Duration::from_secs(50 * 60 * 60);
-
 /// At most so many records a batch: what is walked without a look at the orders.
-const BATCH_RECORDS: usize = 4_096;
+pub(super) const BATCH_RECORDS: usize = 4_096;
 
 /// How often the log is asked how far the commit is behind it.
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
@@ -159,6 +158,9 @@ struct OwnedLane {
     /// Stored, but its end is not committed yet.
     stored: Option<InFlight>,
     settling: Option<Boxed<Option<InFlight>>>,
+    checkpoints: Checkpoints,
+    /// The filling is away for it: the state must not move on before it is written down.
+    checkpointing: Option<Boxed<(Filling, Checkpoint)>>,
     /// Since when nothing was read, or was looked for a timer that waits.
     quiet_since: Instant,
     ticking: Beside<Option<Offset>>,
@@ -183,12 +185,11 @@ impl OwnedLane {
         if let Some(gone) = adopted.truncated {
             context.tell_truncated(&origin, gone, patience).await?;
         }
-        let bounds = decode::Bounds { log: log.clone(), ..context.bounds.clone() };
         let snapshots = context.snapshots();
         let name = Arc::clone(&snapshots.name);
-        let walk = course.begin(bounds, snapshots, partition);
         let resume = adopted.resume_at.offset();
-        let walk = remember(context, &origin, assigned, patience, resume, walk).await?;
+        let Remembered { walk, state } =
+            remember(context, course, assigned, patience, &adopted, snapshots).await?;
         tracing::info!(
             kafka.partition = partition.0, log.id = %log, resume_at = %resume, start = %assigned.start,
             end = %assigned.end, unfinished = adopted.unfinished.is_some(), "the partition is ours"
@@ -197,7 +198,7 @@ impl OwnedLane {
         Ok(Self {
             context: Arc::clone(context),
             course,
-            settler: Arc::new(Settler::new(Arc::clone(&lane), log.clone(), adopted.resume_at)),
+            settler: Arc::new(Settler::new(Arc::clone(&lane), log.clone(), adopted.resume_at, state)),
             lane,
             partition,
             patience: Arc::clone(patience),
@@ -210,6 +211,8 @@ impl OwnedLane {
             spare: Batch::default(),
             stored: None,
             settling: None,
+            checkpoints: Checkpoints::new(context.pace.checkpoint),
+            checkpointing: None,
             quiet_since: Instant::now(),
             ticking: Beside::default(),
             ticked: None,
@@ -233,7 +236,7 @@ impl OwnedLane {
             if step.is_none() && !finishing {
                 step = self.next_step();
             }
-            if finishing && step.is_none() && self.settling.is_none() {
+            if finishing && step.is_none() && self.settling.is_none() && self.checkpointing.is_none() {
                 return Ok(());
             }
             let due = self.due_at().filter(|_| self.settling.is_none() && self.filling.is_some());
@@ -256,6 +259,12 @@ impl OwnedLane {
                 settled = settled(&mut self.settling) => {
                     self.settling = None;
                     self.stored = settled?;
+                }
+                checkpointed = checkpointed(&mut self.checkpointing) => {
+                    self.checkpointing = None;
+                    let (filling, checkpoint) = checkpointed?;
+                    self.filling = Some(filling);
+                    self.checkpoints.take_back(checkpoint);
                 }
                 () = sleep_until(due) => {}
                 () = sleep_until(quiet) => self.let_time_pass(),
@@ -356,6 +365,7 @@ impl OwnedLane {
 
     fn walk_on(&mut self, mut fetched: Fetched, range: Range<usize>) -> Option<Step> {
         let Filling { mut walk, mut block, position } = self.filling.take()?;
+        self.checkpoints.walked(range.len());
         // Everything before the batch's position was read, unless only a part of it is walked now; what lies past a
         // reserved end is not this block's.
         let left = fetched.batch.slice(range.end..fetched.batch.len()).next().map(|record| record.offset);
@@ -414,12 +424,14 @@ impl OwnedLane {
 
     /// Starts the next settling: commits the end of what is stored, together with the next block if that is due.
     fn settle_what_is_due(&mut self, finishing: bool) {
-        if self.settling.is_some() {
+        // The block that is stored waits for the checkpoint that was begun where it was cut.
+        if self.settling.is_some() || self.checkpointing.is_some() {
             return;
         }
+        let checkpoint = self.checkpoints.made.take();
         let reserved = self.must_end_at.is_some();
         let due = self.filling.as_ref().is_some_and(|filling| self.is_due(filling, finishing));
-        let next = if due { self.cut() } else { None };
+        let next = if due { self.cut(finishing) } else { None };
         let stored = self.stored.take();
         if stored.is_none() && next.is_none() {
             return;
@@ -432,11 +444,11 @@ impl OwnedLane {
             put: next.as_ref().map(|next| self.adopted.put_of(next.id().first)),
             reserved,
         };
-        self.settling = Some(Box::pin(settling.run(stored, next)));
+        self.settling = Some(Box::pin(settling.run(stored, checkpoint, next)));
     }
 
     /// Ends the block being filled and begins the next one with the newest snapshots.
-    fn cut(&mut self) -> Option<CutBlock> {
+    fn cut(&mut self, finishing: bool) -> Option<CutBlock> {
         let Filling { mut walk, block, position } = self.filling.take()?;
         let snapshots = self.context.snapshots();
         let origin = Origin { log: self.log.clone(), topic: self.course.topic(), partition: self.partition };
@@ -445,12 +457,33 @@ impl OwnedLane {
         walk.use_snapshots(snapshots);
         let size = walk.size();
         self.context.gauges.detector(self.course.topic(), self.partition, size, &self.context.metrics);
-        self.filling = Some(Filling { walk, block: next, position });
+        let filling = Filling { walk, block: next, position };
+        if self.checkpoints.is_due(filling.walk.changed(), finishing) {
+            self.write_down(filling);
+        } else {
+            self.filling = Some(filling);
+        }
         if let Some(since) = self.filling_since.take() {
             self.context.stage(Stage::Filled, since);
         }
         self.must_end_at = None;
         Some(block.cut(position.before()?))
+    }
+
+    /// Makes a checkpoint on a worker thread, while the block that was just cut goes to ClickHouse.
+    fn write_down(&mut self, mut filling: Filling) {
+        let max_bytes = self.checkpoints.begin(self.settler.has_state());
+        let (context, partition) = (Arc::clone(&self.context), self.partition);
+        self.checkpointing = Some(Box::pin(async move {
+            let began = Instant::now();
+            let written = context.workers.run(partition, move || {
+                let checkpoint = filling.walk.checkpoint(filling.position, max_bytes);
+                (filling, checkpoint)
+            });
+            let written = written.await?;
+            context.stage(Stage::WrittenDown, began);
+            Ok(written)
+        }));
     }
 }
 
@@ -459,59 +492,17 @@ async fn adopt(context: &Context, course: Course, assigned: &Assigned) -> Result
 }
 
 /// Fills the batch; waits until the log can be read.
-async fn fetch(lane: &dyn Lane, batch: &mut Batch, max: usize, patience: &Patience) -> Result<(), LogError> {
+pub(super) async fn fetch(
+    lane: &dyn Lane,
+    batch: &mut Batch,
+    max: usize,
+    patience: &Patience,
+) -> Result<(), LogError> {
     let mut waiting = patience.waiting();
     while let Err(error) = lane.next(batch, max).await {
         waiting.failed(error).await?;
     }
     Ok(())
-}
-
-/// Builds the state that the owner before us had, by walking its last hours again. Leaves the lane at `resume`.
-async fn remember(
-    context: &Context,
-    origin: &Origin,
-    assigned: &Assigned,
-    patience: &Patience,
-    resume: Offset,
-    mut walk: Box<dyn LaneWalk>,
-) -> Result<Box<dyn LaneWalk>, LaneError> {
-    let &Assigned { partition, start, ref lane, .. } = assigned;
-    let mut batch = Batch::default();
-    // The last settled record tells when the commit was: the state reaches back from there, not from now.
-    let from = match resume.before().filter(|last| *last >= start) {
-        None => resume,
-        Some(last) => {
-            patience.wait_out(|| lane.seek(last)).await?;
-            fetch(lane.as_ref(), &mut batch, 1, patience).await?;
-            let settled_at = batch.slice(0..batch.len().min(1)).next().map(|record| record.append_time);
-            match settled_at {
-                Some(time) => {
-                    let at = || context.log.offset_at(origin.topic, partition, time - STATE_SPAN);
-                    patience.wait_out(at).await?
-                }
-                None => start,
-            }
-        }
-    };
-    let mut position = from.clamp(start.min(resume), resume);
-    patience.wait_out(|| lane.seek(position)).await?;
-    while position < resume {
-        fetch(lane.as_ref(), &mut batch, BATCH_RECORDS, patience).await?;
-        position = batch.position().unwrap_or(position);
-        let range = 0..batch.count_before(resume);
-        walk.drop_repeats(context.repeats(origin, &batch, range.clone(), patience).await?);
-        (walk, batch) = context
-            .workers
-            .run(partition, move || {
-                walk.walk(&batch, range, None);
-                (walk, batch)
-            })
-            .await?;
-    }
-    // The last batch may have read past it.
-    patience.wait_out(|| lane.seek(resume)).await?;
-    Ok(walk)
 }
 
 /// The settling of one block, and of the commit that the one before it still lacks.
@@ -529,13 +520,18 @@ impl Settling {
     async fn run(
         self,
         stored: Option<InFlight>,
+        checkpoint: Option<Checkpoint>,
         next: Option<CutBlock>,
     ) -> Result<Option<InFlight>, LaneError> {
         let began = Instant::now();
         match (&stored, &next) {
             (Some(stored), next) => {
-                let release = || self.settler.release(&stored.block, next.as_ref());
+                let checkpoint = checkpoint.as_ref();
+                let release = || self.settler.release(&stored.block, next.as_ref(), checkpoint);
                 self.patience.wait_out(release).await?;
+                if let Some(checkpoint) = checkpoint {
+                    self.context.checkpointed(checkpoint);
+                }
                 self.context.stage(Stage::Released, began);
                 self.context.settled(self.partition, &stored.block, &stored.stored);
             }
@@ -559,6 +555,15 @@ impl Settling {
 async fn settled(settling: &mut Option<Boxed<Option<InFlight>>>) -> Result<Option<InFlight>, LaneError> {
     match settling {
         Some(settling) => settling.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn checkpointed(
+    checkpointing: &mut Option<Boxed<(Filling, Checkpoint)>>,
+) -> Result<(Filling, Checkpoint), LaneError> {
+    match checkpointing {
+        Some(checkpointing) => checkpointing.await,
         None => std::future::pending().await,
     }
 }

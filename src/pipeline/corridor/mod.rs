@@ -1,10 +1,12 @@
 //! The corridor: everything that is I/O around the pure rooms. It joins the group, gives each owned partition a lane,
 //! divides the walking among a few threads, and lets a partition go only when its lane has ended.
 
+mod checkpoints;
 mod course;
 mod gauges;
 mod held_back;
 mod lane;
+mod remember;
 mod trouble;
 mod workers;
 
@@ -25,11 +27,13 @@ use crate::lifecycle::{Lifecycle, Phase};
 use crate::log::{Assigned, EventLog, LogError, MemberEvent, NewRecord, RevokeDone, Topic};
 use crate::model::{Alert, PartitionId, UnixMs};
 use crate::pipeline::alert::outbox_record;
+use crate::pipeline::detect::Checkpoint;
 use crate::pipeline::patience::{Part, Patience};
 use crate::pipeline::settle::{Adopt, Truncated};
 use crate::pipeline::store::{CutBlock, Origin, Raised, Retention, Store, Stored};
 use crate::pipeline::{SnapshotSource, Snapshots, alert, decode};
 use crate::telemetry::{ByReason, ByRule, ByStage, ByStep, Condition, Metrics, Outcome, Readiness, Stage};
+pub(crate) use checkpoints::CheckpointPace;
 pub(crate) use course::Course;
 pub(crate) use gauges::Gauges;
 use lane::{LaneError, Orders};
@@ -46,6 +50,7 @@ pub(crate) struct Pace {
     pub(crate) tick_after: Duration,
     /// How often the log and ClickHouse are asked for a sign of life.
     pub(crate) probe_every: Duration,
+    pub(crate) checkpoint: CheckpointPace,
 }
 
 impl Default for Pace {
@@ -55,6 +60,7 @@ impl Default for Pace {
             age_per_partition: Duration::from_millis(50),
             tick_after: Duration::from_secs(10),
             probe_every: Duration::from_secs(5),
+            checkpoint: CheckpointPace::default(),
         }
     }
 }
@@ -177,6 +183,13 @@ impl Context {
             kafka.offset = block.id().last.get(),
             "settled"
         );
+    }
+
+    /// A checkpoint was committed.
+    fn checkpointed(&self, checkpoint: &Checkpoint) {
+        self.metrics.checkpoints_committed.inc();
+        self.metrics.checkpoint_keys_written.inc_by(checkpoint.records.len() as u64);
+        self.metrics.checkpoint_bytes_written.inc_by(checkpoint.bytes() as u64);
     }
 
     fn stage(&self, stage: Stage, since: Instant) {

@@ -1,5 +1,7 @@
 //! Lanes over a real journal and a real ClickHouse.
 
+mod taken_over;
+
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
@@ -36,7 +38,10 @@ impl House {
     }
 
     async fn on(log: TestLog, clock: Clock, pace: Pace) -> Self {
-        let database = Database::new().await;
+        Self::over(Database::new().await, log, clock, pace)
+    }
+
+    fn over(database: Database, log: TestLog, clock: Clock, pace: Pace) -> Self {
         let door = crate::keys::door(&Secret::new("of the tests".to_owned()));
         let snapshots = Snapshots {
             name: "test".into(),

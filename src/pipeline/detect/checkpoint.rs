@@ -21,7 +21,7 @@ const VERSION: u8 = 2;
 const LOG_BYTES: usize = 16;
 
 /// What a checkpoint holds.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Checkpoint {
     /// For the partition of `jwtrail.state` that has the events partition's number, in this order.
     pub(crate) records: Vec<NewRecord>,
@@ -46,7 +46,7 @@ pub(super) enum Store {
     Case,
     /// Ids of events, by which repeats are known: some of a minute's.
     Id,
-    /// One record: stream time.
+    /// One record: stream time, and what the walk keeps beside the detector.
     Clock,
 }
 
@@ -186,6 +186,9 @@ pub(crate) enum NotUsable {
     Version { found: u8 },
     #[error("the checkpoint holds a {store} that cannot be read")]
     Broken { store: &'static str },
+    /// The topic was emptied, or is not the one that the commit was made with.
+    #[error("the checkpoint that the commit names is not there")]
+    Missing,
 }
 
 impl NotUsable {
@@ -194,6 +197,7 @@ impl NotUsable {
         match self {
             Self::Version { .. } => "state_version",
             Self::Broken { .. } => "state_broken",
+            Self::Missing => "state_missing",
         }
     }
 }
@@ -220,8 +224,8 @@ impl Restoring {
         self.values.insert(Box::from(key), Box::from(value));
     }
 
-    /// The detector as it was when the last checkpoint was made.
-    pub(crate) fn restore(&self, limits: Limits) -> Result<Detector, NotUsable> {
+    /// The detector as it was when the last checkpoint was made, and what the walk kept beside it.
+    pub(crate) fn restore<T: DeserializeOwned>(&self, limits: Limits) -> Result<(Detector, T), NotUsable> {
         let mut detector = Detector::with_limits(limits);
         detector.stale = self.values.keys().filter(|key| !key.starts_with(&self.log)).cloned().collect();
         let sites = self.entries(Store::Site, read_plain)?.into_iter().map(|site| (site.key, site.value));
@@ -230,10 +234,11 @@ impl Restoring {
         detector.replay.restore(self.entries(Store::Token, |bytes| replay::read(bytes, &sites))?);
         detector.cases.restore(self.entries(Store::Case, cases::read)?);
         detector.repeats.restore(self.entries(Store::Id, repeats::read)?);
-        for clock in self.entries::<(), i64>(Store::Clock, read_plain)? {
-            detector.stream_time = UnixMs::new(clock.value);
-        }
-        Ok(detector)
+        // The last record of every checkpoint.
+        let clock = self.entries::<(), _>(Store::Clock, read_plain)?.pop().ok_or(NotUsable::Missing)?;
+        let (stream_time, beside) = clock.value;
+        detector.stream_time = UnixMs::new(stream_time);
+        Ok((detector, beside))
     }
 
     /// A detector without any state: its first checkpoints say that every key found here is gone.
@@ -284,8 +289,14 @@ fn log_bytes(log: &LogId) -> [u8; LOG_BYTES] {
 
 impl Detector {
     /// What changed since the last checkpoint, as records of `log`'s `partition`: at most `max_bytes` of them and one
-    /// more. What does not fit is left for the next time.
-    pub(crate) fn checkpoint(&mut self, log: &LogId, partition: PartitionId, max_bytes: usize) -> Checkpoint {
+    /// more. What does not fit is left for the next time. `beside`: what the walk keeps of its own, small.
+    pub(crate) fn checkpoint(
+        &mut self,
+        log: &LogId,
+        partition: PartitionId,
+        max_bytes: usize,
+        beside: &impl Serialize,
+    ) -> Checkpoint {
         let mut changes = Changes {
             log: log_bytes(log),
             partition,
@@ -306,8 +317,8 @@ impl Detector {
         self.repeats.write_changes(&mut changes);
         let complete = self.changed() == 0;
         if complete {
-            let stream_time = self.stream_time.get();
-            changes.put(Store::Clock, &[], Place::default(), |out| plain(&stream_time, out));
+            let clock = (self.stream_time.get(), beside);
+            changes.put(Store::Clock, &[], Place::default(), |out| plain(&clock, out));
         }
         Checkpoint { records: changes.records, complete }
     }

@@ -272,7 +272,7 @@ mod tests {
     use crate::model::{LogId, PartitionId};
     use crate::pipeline::detect::tests::property::runner;
     use crate::pipeline::detect::tests::story::{Line, T0};
-    use crate::pipeline::detect::{Detector, Limits, Restoring};
+    use crate::pipeline::detect::{Detector, Limits, NotUsable, Restoring};
 
     /// Each letter is an event, in a second of its own from minute `start` on, and `|` the end of a minute. Gives the
     /// letters that are repeats.
@@ -395,7 +395,7 @@ mod tests {
                     match then {
                         Then::GoOn => {}
                         Then::Checkpoint { max_bytes } => loop {
-                            let made = owner.checkpoint(&log, PartitionId(0), max_bytes);
+                            let made = owner.checkpoint(&log, PartitionId(0), max_bytes, &());
                             for NewRecord { key, value, .. } in made.records {
                                 let key = key.unwrap();
                                 if value.is_empty() {
@@ -414,7 +414,10 @@ mod tests {
                             for (key, value) in topic.iter().rev() {
                                 restoring.take(key, value);
                             }
-                            owner = restoring.restore(limits).unwrap();
+                            owner = match restoring.restore::<()>(limits) {
+                                Err(NotUsable::Missing) => Detector::with_limits(limits),
+                                restored => restored.unwrap().0,
+                            };
                             for (id, time) in &since {
                                 owner.repeats.is_repeat(EventHash(*id), UnixMs::new(*time));
                             }

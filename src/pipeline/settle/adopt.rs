@@ -30,6 +30,9 @@ pub(crate) struct Adopted {
     /// The end of the block that begins at `resume_at`, which a former owner reserved: it must end there again, and
     /// its forwards are in the log already.
     pub(crate) unfinished: Option<Offset>,
+    /// What `jwtrail.state` holds is the state before this offset: never beyond `resume_at`, and all records from it on
+    /// are in the log. `None`: there is no checkpoint to go by.
+    pub(crate) state: Option<Offset>,
     /// Up to here rows may already be in ClickHouse.
     ask_through: Option<Offset>,
     /// Records that the log dropped before they were walked: the finding `log_truncated`, and a metric.
@@ -44,7 +47,7 @@ impl Adopted {
 
     fn fresh(log: LogId, at: Offset) -> Self {
         let resume_at = ResumeAt::at(at);
-        Self { log, resume_at, unfinished: None, ask_through: None, truncated: None }
+        Self { log, resume_at, unfinished: None, state: None, ask_through: None, truncated: None }
     }
 }
 
@@ -79,7 +82,7 @@ pub(crate) async fn adopt(
         }
     };
     if !is_committed {
-        let metadata = Metadata::new(adopted.log.clone(), None);
+        let metadata = Metadata::new(adopted.log.clone(), None, None);
         assigned.lane.commit(adopted.resume_at, &metadata.encode(), Vec::new()).await?;
     }
     Ok(adopted)
@@ -133,6 +136,7 @@ pub(super) fn go_on(
     let mut adopted = Adopted::fresh(metadata.log, committed.max(bounds.start));
     adopted.unfinished = unfinished.filter(|&end| end >= bounds.start);
     adopted.ask_through = adopted.unfinished;
+    adopted.state = metadata.state.filter(|&state| state >= bounds.start && state <= committed);
     if committed < bounds.start {
         adopted.truncated = Some(Truncated { from: committed, to: bounds.start });
     }

@@ -13,7 +13,7 @@ pub(super) struct Metadata {
     pub(super) log: LogId,
     /// The last offset of the block that begins at the commit and may be in ClickHouse in part; `None` between blocks.
     pub(super) end: Option<Offset>,
-    /// Up to where the checkpoint of `jwtrail.state` reaches; `None` until there are checkpoints.
+    /// The first offset that the last checkpoint in `jwtrail.state` does not know of; `None` where there is none to go by.
     pub(super) state: Option<Offset>,
 }
 
@@ -36,8 +36,8 @@ impl From<Version> for u8 {
 }
 
 impl Metadata {
-    pub(super) fn new(log: LogId, end: Option<Offset>) -> Self {
-        Self { version: Version, log, end, state: None }
+    pub(super) fn new(log: LogId, end: Option<Offset>, state: Option<Offset>) -> Self {
+        Self { version: Version, log, end, state }
     }
 
     /// About 110 bytes: far below the 4,000 that a log must take.
@@ -65,12 +65,13 @@ mod tests {
 
     #[test]
     fn what_is_encoded_is_decoded() {
-        for end in [None, Offset::new(0), Offset::new(i64::MAX)] {
-            let metadata = Metadata::new(log(), end);
+        let offsets = [None, Offset::new(0), Offset::new(i64::MAX)];
+        for (end, state) in offsets.into_iter().flat_map(|end| offsets.map(|state| (end, state))) {
+            let metadata = Metadata::new(log(), end, state);
             assert_eq!(Metadata::decode(&metadata.encode()), Some(metadata.clone()));
             assert!(metadata.encode().len() <= 4_000);
         }
-        let text = Metadata::new(log(), Offset::new(7)).encode();
+        let text = Metadata::new(log(), Offset::new(7), None).encode();
         assert_eq!(text, format!(r#"{{"v":1,"log":"{LOG}","end":7,"state":null}}"#));
     }
 

@@ -6,10 +6,12 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::UnixMs;
 
 /// One partition's stream time, and when something last happened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Pulse {
     /// Stream time, and the append time of the last record that was no tick; `None` before the first record.
     walked: Option<(UnixMs, UnixMs)>,

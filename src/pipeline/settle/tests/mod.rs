@@ -34,6 +34,9 @@ fn told(outcome: Result<Adopted, SettleError>) -> String {
             if let Some(end) = adopted.unfinished {
                 told += &format!(", block to {end}");
             }
+            if let Some(state) = adopted.state {
+                told += &format!(", state of {state}");
+            }
             if let Some(gone) = adopted.truncated {
                 told += &format!(", lost {}-{}", gone.from, gone.to);
             }
@@ -49,7 +52,7 @@ fn told(outcome: Result<Adopted, SettleError>) -> String {
 #[test]
 fn a_commit_of_ours_is_gone_on_from() {
     let check = |committed: i64, end: Option<i64>, choice: Option<Adopt>, expected: &str| {
-        let metadata = Metadata::new(old_log(), end.map(at));
+        let metadata = Metadata::new(old_log(), end.map(at), None);
         let outcome =
             go_on(bounds(), ResumeAt::at(at(committed)), metadata, choice).map(|(adopted, _)| adopted);
         assert_eq!(told(outcome), expected, "commit {committed}, end {end:?}, {choice:?}");
@@ -70,6 +73,24 @@ fn a_commit_of_ours_is_gone_on_from() {
     check(150, Some(200), Some(Adopt::Beginning), "new log at 100");
     // What is not asked for is not done.
     check(150, None, Some(Adopt::Beginning), "same log at 150");
+}
+
+#[test]
+fn a_checkpoint_is_gone_by_if_the_log_goes_on_from_it() {
+    let check = |committed: i64, state: i64, expected: &str| {
+        let metadata = Metadata::new(old_log(), None, Offset::new(state));
+        let outcome =
+            go_on(bounds(), ResumeAt::at(at(committed)), metadata, None).map(|(adopted, _)| adopted);
+        assert_eq!(told(outcome), expected, "commit {committed}, state {state}");
+    };
+    check(150, 120, "same log at 150, state of 120");
+    check(150, 150, "same log at 150, state of 150");
+    check(150, 100, "same log at 150, state of 100");
+    // Records after it are gone from the log, or it is not of this commit.
+    check(150, 99, "same log at 150");
+    check(90, 90, "same log at 100, lost 90-100");
+    check(150, 151, "same log at 150");
+    check(201, 150, "new log at 100");
 }
 
 #[test]

@@ -69,7 +69,7 @@ async fn walk(assigned: &Assigned, adopted: &Adopted) -> CutBlock {
 }
 
 fn settler(assigned: &Assigned, adopted: &Adopted) -> Settler {
-    Settler::new(Arc::clone(&assigned.lane), adopted.log.clone(), adopted.resume_at)
+    Settler::new(Arc::clone(&assigned.lane), adopted.log.clone(), adopted.resume_at, adopted.state)
 }
 
 /// Takes the partition over and stores and releases all that is there.
@@ -82,7 +82,7 @@ async fn run(house: &House) -> Adopted {
         settler.reserve(&block).await.unwrap();
     }
     house.store.put(&block, adopted.put_of(block.id().first), &Patience::default()).await.unwrap();
-    settler.release(&block, None).await.unwrap();
+    settler.release(&block, None, None).await.unwrap();
     adopted
 }
 
