@@ -49,16 +49,6 @@ pub(super) struct Load {
     ended: tokio::sync::oneshot::Receiver<()>,
 }
 
-/// Where an event goes.
-#[derive(Clone, Copy)]
-enum Way {
-    Door,
-    Keyed,
-    Keyless,
-    /// Somebody hashes otherwise than Kafka does.
-    Displaced,
-}
-
 impl Load {
     /// Begins to send the traffic of a seed: so many events a second, in event time and in the suite's.
     pub(super) fn start(house: &House, seed: u64, rate: u32) -> Self {
@@ -164,26 +154,30 @@ impl Sender {
 
     async fn send_all(&mut self, mut events: Simulator, seed: u64, rate: u32, stop: watch::Receiver<bool>) {
         let mut rng = StdRng::seed_from_u64(seed ^ 0x10ad);
-        let mut again: VecDeque<String> = VecDeque::new();
+        // With whether it went to the door: what the door signs and what nobody signs are not the same event.
+        let mut again: VecDeque<(String, bool)> = VecDeque::new();
         let mut tick = tokio::time::interval(Duration::from_millis(100));
         while !*stop.borrow() {
             tick.tick().await;
             let mut door = Vec::new();
             for _ in 0..rate / 10 {
                 let sent_before = if rng.random_bool(0.04) { again.pop_front() } else { None };
-                let event = match sent_before {
-                    Some(event) => event,
-                    None => events.lines.next().expect("the simulator goes on").unwrap(),
+                let (event, to_door) = match sent_before {
+                    Some(sent) => sent,
+                    None => {
+                        (events.lines.next().expect("the simulator goes on").unwrap(), rng.random_bool(0.4))
+                    }
                 };
                 if rng.random_bool(0.03) {
-                    again.push_back(event.clone());
+                    again.push_back((event.clone(), to_door));
                     // Soon: who sends something again after ten minutes sends something new.
                     again.drain(..again.len().saturating_sub(MOST_AGAIN));
                 }
                 let event = if rng.random_bool(0.005) { with_a_token(&event) } else { event };
-                match way(&mut rng) {
-                    Way::Door => door.push(event),
-                    way => self.produce(event, way, &mut rng).await,
+                if to_door {
+                    door.push(event);
+                } else {
+                    self.produce(event, &mut rng).await;
                 }
                 if rng.random_bool(0.01) {
                     self.produce_invalid(&event_that_is_none(&mut rng)).await;
@@ -238,13 +232,14 @@ impl Sender {
         });
     }
 
-    async fn produce(&self, event: String, way: Way, rng: &mut StdRng) {
+    async fn produce(&self, event: String, rng: &mut StdRng) {
         let id = id_of(&event);
         self.sent(&id);
-        let key = match way {
-            Way::Keyless | Way::Door => None,
-            Way::Keyed => Some(key_of(&event)),
-            Way::Displaced => Some(format!("somebody-{}", rng.random_range(0..1_000))),
+        let key = match rng.random_range(0..12) {
+            0..6 => Some(key_of(&event)),
+            6..11 => None,
+            // Somebody hashes otherwise than Kafka does.
+            _ => Some(format!("somebody-{}", rng.random_range(0..1_000))),
         };
         let sender = self.clone();
         self.produce_record(event, key, move |_| sender.acknowledged(&id)).await;
@@ -275,15 +270,6 @@ impl Sender {
             }
             drop(place);
         });
-    }
-}
-
-fn way(rng: &mut StdRng) -> Way {
-    match rng.random_range(0..100) {
-        0..40 => Way::Door,
-        40..70 => Way::Keyed,
-        70..95 => Way::Keyless,
-        _ => Way::Displaced,
     }
 }
 
