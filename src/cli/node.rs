@@ -27,7 +27,7 @@ use crate::outbound::Timeouts;
 use crate::pipeline::corridor::{self, AlertListener, Context, Course, Gauges, Pace, Workers};
 use crate::pipeline::settle::Adopt;
 use crate::pipeline::store::{Retention, Store};
-use crate::pipeline::{SnapshotSource, Snapshots, Walk, alert, decode, detect, enrich, verify};
+use crate::pipeline::{LaneWalk, SnapshotSource, Snapshots, Walk, alert, decode, detect, enrich, verify};
 use crate::spool::Spool;
 use crate::telemetry::{self, ByResult, Metrics, Readiness};
 
@@ -347,12 +347,15 @@ pub(super) fn offline_walk(config: &Config) -> anyhow::Result<Walk> {
     Ok(Walk::new(bounds(config, &ingest_key, 1), snapshots, PartitionId(0)))
 }
 
-/// Fresh walks over a topic of so many partitions, as the pipeline walks them, for `replay`. It stores nothing, so a log
+/// Fresh walks, as the pipeline walks a topic of events of so many partitions, for `replay`. It stores nothing, so a log
 /// id of its own will do.
-pub(super) fn replay_walks(config: &Config, partitions: u32) -> anyhow::Result<impl Fn(PartitionId) -> Walk> {
+pub(super) fn replay_walks(
+    config: &Config,
+    partitions: u32,
+) -> anyhow::Result<impl Fn(Course, PartitionId) -> Box<dyn LaneWalk>> {
     let bounds = replay_bounds(config, partitions)?;
     let snapshots = offline_snapshots(config, config.ingest_key()?)?;
-    Ok(move |partition| Walk::new(bounds.clone(), snapshots.clone(), partition))
+    Ok(move |course: Course, partition| course.begin(bounds.clone(), snapshots.clone(), partition))
 }
 
 /// With the installation's key: what it sealed must hold.

@@ -119,8 +119,8 @@ impl Replay {
         let walks = replay_walks(config, log.partitions(Topic::Events).await?)?;
         let progress = Progress::new();
         let span = Span { from: self.from, to: self.to };
-        let (walked, pieces) = replay::span(log, walks, span, |partition, records| {
-            progress.show(&format!("partition {partition}, {records} records"));
+        let (walked, pieces) = replay::span(log, walks, span, |topic, partition, records| {
+            progress.show(&format!("{}/{partition}, {records} records", topic.name()));
         })
         .await?;
         progress.end();
@@ -128,10 +128,12 @@ impl Replay {
         if !self.compare {
             return self.print(walked.findings);
         }
-        if pieces.iter().any(|piece| !piece.is_whole) {
+        for piece in pieces.iter().filter(|piece| !piece.is_whole) {
             eprintln!(
-                "the log has lost records from before this span: cases that began with them are smaller here; --from at \
-                 50 h after the log's start leaves them out"
+                "{}/{} is left out: the log has lost what its cases may rest on; give --from, 50 h after the log's start or \
+                 later",
+                piece.topic.name(),
+                piece.partition
             );
         }
         let comparison = replay::compare(&Client::new(&config.clickhouse), &walked.findings, &pieces).await?;

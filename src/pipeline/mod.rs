@@ -61,6 +61,9 @@ pub(crate) trait LaneWalk: Send {
     /// Called where a block is cut, and nowhere else: within a block the walk sees one set of snapshots.
     fn use_snapshots(&mut self, snapshots: Snapshots);
 
+    /// One record's walk.
+    fn step<'r>(&mut self, record: &Record<'r>) -> WayOut<'r>;
+
     /// Walks the records of `range` through the rooms into `block`. Without a block they are walked for state alone:
     /// they are settled already, and only what the detector remembers of them is wanted again.
     fn walk(&mut self, batch: &Batch, range: Range<usize>, block: Option<&mut Block>);
@@ -190,6 +193,10 @@ impl Walk {
 }
 
 impl LaneWalk for Walk {
+    fn step<'r>(&mut self, record: &Record<'r>) -> WayOut<'r> {
+        self.step_watched(record, |_| ())
+    }
+
     fn use_snapshots(&mut self, snapshots: Snapshots) {
         self.snapshots = snapshots;
     }

@@ -27,9 +27,11 @@ impl SummaryWalk {
         let origin = Origin { log: bounds.log.clone(), topic: Topic::Summaries, partition };
         Self { bounds, snapshots, detector: GatewayDetector::default(), origin }
     }
+}
 
-    /// One record's walk: every summary is control.
-    fn step(&mut self, record: &Record<'_>) -> WayOut<'static> {
+impl LaneWalk for SummaryWalk {
+    /// Every summary is control.
+    fn step<'r>(&mut self, record: &Record<'r>) -> WayOut<'r> {
         let cases = if decode::is_tick(record, &self.bounds) {
             self.detector.tick(record)
         } else {
@@ -40,9 +42,7 @@ impl SummaryWalk {
         };
         WayOut::Control(alert::judge(cases, &self.snapshots.alert, &self.origin))
     }
-}
 
-impl LaneWalk for SummaryWalk {
     fn use_snapshots(&mut self, snapshots: Snapshots) {
         self.snapshots = snapshots;
     }

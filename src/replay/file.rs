@@ -1,7 +1,7 @@
 //! A file of events, one JSON object a line, as they lie in the log.
 
 use super::{ReplayError, Walked};
-use crate::log::Batch;
+use crate::log::{Batch, Topic};
 use crate::model::{Offset, PartitionId, UnixMs};
 use crate::pipeline::Walk;
 use crate::pipeline::decode::Rejected;
@@ -23,7 +23,7 @@ pub(crate) fn file(
         let time = event_time(&line).unwrap_or_default();
         batch.push(Offset::new(number).unwrap_or_default(), time, None, line.as_bytes(), []);
         for record in batch.iter() {
-            walked.step(&mut walk, &record, PartitionId(0), |why| rejected(number, why));
+            walked.step(&mut walk, &record, (Topic::Events, PartitionId(0)), |why| rejected(number, why));
         }
     }
     Ok(walked)

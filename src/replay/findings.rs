@@ -2,23 +2,32 @@
 
 use std::collections::{BTreeMap, btree_map};
 
+use crate::log::Topic;
 use crate::model::{CaseState, Finding, FindingId, PartitionId};
+
+/// A case in one of the partitions that feed it.
+pub(super) type Key = (FindingId, Topic, PartitionId);
 
 /// The newest revision of every case in each partition that feeds it: what `finding_rows` keeps of one log.
 #[derive(Debug, Default)]
-pub(crate) struct FindingRows(BTreeMap<(FindingId, PartitionId), Finding>);
+pub(crate) struct FindingRows(BTreeMap<Key, Finding>);
 
 impl FindingRows {
     /// Later revisions replace earlier ones.
-    pub(super) fn extend(&mut self, partition: PartitionId, findings: impl IntoIterator<Item = Finding>) {
-        self.0.extend(findings.into_iter().map(|finding| ((finding.case.finding_id, partition), finding)));
+    pub(super) fn extend(
+        &mut self,
+        (topic, partition): (Topic, PartitionId),
+        findings: impl IntoIterator<Item = Finding>,
+    ) {
+        let keyed = |finding: Finding| ((finding.case.finding_id, topic, partition), finding);
+        self.0.extend(findings.into_iter().map(keyed));
     }
 
-    pub(super) fn iter(&self) -> btree_map::Iter<'_, (FindingId, PartitionId), Finding> {
+    pub(super) fn iter(&self) -> btree_map::Iter<'_, Key, Finding> {
         self.0.iter()
     }
 
-    pub(super) fn get(&self, key: &(FindingId, PartitionId)) -> Option<&Finding> {
+    pub(super) fn get(&self, key: &Key) -> Option<&Finding> {
         self.0.get(key)
     }
 

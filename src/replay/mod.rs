@@ -27,10 +27,10 @@ use stored::Comparison;
 pub(crate) use stored::compare;
 
 use crate::clickhouse::ClickHouseError;
-use crate::log::{LogError, Record};
+use crate::log::{LogError, Record, Topic};
 use crate::model::PartitionId;
 use crate::pipeline::decode::{RejectReason, Rejected};
-use crate::pipeline::{Walk, WayOut};
+use crate::pipeline::{LaneWalk, WayOut};
 
 /// Why a replay cannot go on. None of it is the data's fault.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +59,8 @@ pub(crate) struct Counts {
     /// Walked before: their source sent them twice.
     pub(crate) repeated: u64,
     pub(crate) rejected: BTreeMap<RejectReason, u64>,
+    /// Of the second walk: what blocks said of their sources, and its ticks.
+    pub(crate) summaries: u64,
 }
 
 /// What a walk came to.
@@ -72,9 +74,9 @@ impl Walked {
     /// Walks one record; `rejected` sees what cannot be an event.
     fn step(
         &mut self,
-        walk: &mut Walk,
+        walk: &mut dyn LaneWalk,
         record: &Record<'_>,
-        partition: PartitionId,
+        (topic, partition): (Topic, PartitionId),
         rejected: impl FnOnce(&Rejected),
     ) {
         let counts = &mut self.counts;
@@ -86,6 +88,10 @@ impl Walked {
             WayOut::Alerted(alerted) => {
                 counts.events += 1;
                 alerted.found
+            }
+            WayOut::Control(found) if topic == Topic::Summaries => {
+                counts.summaries += 1;
+                found
             }
             WayOut::Control(found) => {
                 counts.control += 1;
@@ -105,7 +111,7 @@ impl Walked {
                 return;
             }
         };
-        self.findings.extend(partition, found.findings);
+        self.findings.extend((topic, partition), found.findings);
     }
 }
 
@@ -120,6 +126,9 @@ impl fmt::Display for Counts {
         )?;
         let reasons: Vec<_> =
             self.rejected.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
-        if reasons.is_empty() { Ok(()) } else { write!(f, " ({})", reasons.join(", ")) }
+        if !reasons.is_empty() {
+            write!(f, " ({})", reasons.join(", "))?;
+        }
+        if self.summaries > 0 { write!(f, "; {} summaries", self.summaries) } else { Ok(()) }
     }
 }

@@ -5,13 +5,10 @@ use std::fmt;
 
 use serde_json::Value;
 
+use super::findings::Key;
 use super::{FindingRows, Piece, ReplayError};
 use crate::clickhouse::{Client, json_rows};
-use crate::log::Topic;
-use crate::model::{Finding, FindingId, PartitionId, RuleId};
-
-/// A case in one partition.
-type Key = (FindingId, PartitionId);
+use crate::model::{Finding, RuleId};
 
 /// What a comparison found.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -25,17 +22,17 @@ pub(crate) struct Comparison {
     pub(crate) differing: Vec<(Key, Vec<String>)>,
 }
 
-/// Compares the findings of the pieces with the rows that the same records left in ClickHouse. A row that a later record
-/// has replaced since says nothing of the span, and is left out.
+/// Compares the findings of the pieces with the rows that the same records left in ClickHouse. Left out is what says
+/// nothing of the span: a row that a later record has replaced since, and pieces that are not whole.
 pub(crate) async fn compare(
     client: &Client,
     findings: &FindingRows,
     pieces: &[Piece],
 ) -> Result<Comparison, ReplayError> {
     let mut stored = BTreeMap::new();
-    for piece in pieces {
+    for piece in pieces.iter().filter(|piece| piece.is_whole) {
         for row in rows(client, *piece).await? {
-            stored.insert((row.case.finding_id, piece.partition), row);
+            stored.insert((row.case.finding_id, piece.topic, piece.partition), row);
         }
     }
     Ok(Comparison::of(findings, &stored, pieces))
@@ -43,10 +40,13 @@ pub(crate) async fn compare(
 
 impl Comparison {
     pub(super) fn of(findings: &FindingRows, stored: &BTreeMap<Key, Finding>, pieces: &[Piece]) -> Self {
-        let end_of = |key: &Key| pieces.iter().find(|piece| piece.partition == key.1).map(|piece| piece.end);
+        let piece_of = |(_, topic, partition): &Key| {
+            let of = |piece: &&Piece| (piece.topic, piece.partition) == (*topic, *partition);
+            pieces.iter().find(of).filter(|piece| piece.is_whole)
+        };
         let mut comparison = Self::default();
         for (key, row) in stored {
-            let replaced = end_of(key).is_none_or(|end| row.case.revision >= end);
+            let replaced = piece_of(key).is_none_or(|piece| row.case.revision >= piece.end);
             match findings.get(key) {
                 _ if replaced => {}
                 None => comparison.unfounded.push(*key),
@@ -56,9 +56,8 @@ impl Comparison {
                 },
             }
         }
-        comparison
-            .missing
-            .extend(findings.iter().map(|(key, _)| *key).filter(|key| !stored.contains_key(key)));
+        let missing = findings.iter().map(|(key, _)| *key).filter(|key| !stored.contains_key(key));
+        comparison.missing.extend(missing.filter(|key| piece_of(key).is_some()));
         comparison
     }
 
@@ -70,14 +69,18 @@ impl Comparison {
 /// A line a difference, then the count of each.
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (id, partition) in &self.missing {
-            writeln!(f, "missing    {id} of partition {partition}: the log says so, ClickHouse has no row")?;
+        for (id, topic, partition) in &self.missing {
+            writeln!(
+                f,
+                "missing    {id} of {}/{partition}: the log says so, ClickHouse has no row",
+                topic.name()
+            )?;
         }
-        for (id, partition) in &self.unfounded {
-            writeln!(f, "unfounded  {id} of partition {partition}: a row that the log does not say")?;
+        for (id, topic, partition) in &self.unfounded {
+            writeln!(f, "unfounded  {id} of {}/{partition}: a row that the log does not say", topic.name())?;
         }
-        for ((id, partition), columns) in &self.differing {
-            writeln!(f, "differs    {id} of partition {partition}: {}", columns.join(", "))?;
+        for ((id, topic, partition), columns) in &self.differing {
+            writeln!(f, "differs    {id} of {}/{partition}: {}", topic.name(), columns.join(", "))?;
         }
         let (missing, unfounded, differing) =
             (self.missing.len(), self.unfounded.len(), self.differing.len());
@@ -100,7 +103,7 @@ fn differences(finding: &Finding, row: &Finding) -> Vec<String> {
 async fn rows(client: &Client, piece: Piece) -> Result<Vec<Finding>, ReplayError> {
     let sql = "SELECT * FROM finding_rows FINAL WHERE topic = ? AND partition = ? AND revision >= ? AND log = \
                (SELECT argMax(log, received_at) FROM blocks FINAL WHERE topic = ? AND partition = ?)";
-    let topic = Topic::Events.name();
+    let topic = piece.topic.name();
     let query = client.query(sql).bind(topic).bind(piece.partition.0).bind(piece.first.get());
     let answer = json_rows(query.bind(topic).bind(piece.partition.0)).await?;
     let lines = answer.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());

@@ -13,9 +13,10 @@ use crate::config::GeoFiles;
 use crate::log::journal::{Journal, JournalOptions};
 use crate::log::{Batch, EventLog, NewRecord, Topic};
 use crate::model::{CaseState, Confidence, Finding, Offset, RuleId, Severity, UnixMs};
+use crate::pipeline::corridor::Course;
 use crate::pipeline::store::testing::{bounds, finding};
 use crate::pipeline::store::{APPEND_HEADER, ORIGIN_HEADER, REASON_HEADER};
-use crate::pipeline::{Snapshots, alert, decode, detect, enrich, verify};
+use crate::pipeline::{Snapshots, Walk, alert, decode, detect, enrich, verify};
 
 const PARIS: &str = "203.0.113.7";
 const TOKYO: &str = "198.51.100.7";
@@ -29,16 +30,23 @@ fn walk(partition: PartitionId) -> Walk {
 }
 
 fn walk_within(partition: PartitionId, partitions: u32) -> Walk {
+    Walk::new(decode::Bounds { partitions, ..bounds() }, snapshots(), partition)
+}
+
+fn course_walk(course: Course, partition: PartitionId) -> Box<dyn LaneWalk> {
+    course.begin(bounds(), snapshots(), partition)
+}
+
+fn snapshots() -> Snapshots {
     let overlay = concat!(env!("CARGO_MANIFEST_DIR"), "/schemas/overlay-demo.csv");
     let geo = GeoFiles { overlay: Some(overlay.into()), ..GeoFiles::default() };
-    let snapshots = Snapshots {
+    Snapshots {
         name: "test".into(),
         verify: Arc::new(verify::Trust::build(&[], &[].into(), &[], door()).unwrap()),
         enrich: Arc::new(enrich::Atlas::load(&geo).unwrap()),
         detect: Arc::new(detect::Rulebook::new(&[], &[], &[])),
         alert: Arc::new(alert::Policy::default()),
-    };
-    Walk::new(decode::Bounds { partitions, ..bounds() }, snapshots, partition)
+    }
 }
 
 fn at(time: &str) -> UnixMs {
@@ -137,10 +145,10 @@ async fn a_span_knows_what_came_before_it_and_tells_what_lies_in_it() {
         (Some("24T00:00"), None, vec![], "0 events, 0 control, 0 forwarded, 0 repeated, 0 rejected"),
     ] {
         let wanted = Span { from: from.map(at), to: to.map(at) };
-        let (walked, pieces) = span(log.journal.as_ref(), walk, wanted, |_, _| ()).await.unwrap();
+        let (walked, pieces) = span(log.journal.as_ref(), course_walk, wanted, |_, _, _| ()).await.unwrap();
         assert_eq!(walked.counts.to_string(), counts, "{wanted:?}");
         assert_eq!(said(&walked.findings.folded()), findings, "{wanted:?}");
-        assert_eq!(pieces.len(), 4);
+        assert_eq!(pieces.len(), 4 + 1, "of events and of summaries");
     }
 }
 
@@ -262,7 +270,8 @@ async fn no_letter_makes_its_event_younger_than_itself() {
 
 fn rows(rows: impl IntoIterator<Item = (u32, Finding)>) -> FindingRows {
     let mut findings = FindingRows::default();
-    rows.into_iter().for_each(|(partition, finding)| findings.extend(PartitionId(partition), [finding]));
+    rows.into_iter()
+        .for_each(|(partition, finding)| findings.extend((Topic::Events, PartitionId(partition)), [finding]));
     findings
 }
 
@@ -287,9 +296,16 @@ fn rows_fold_as_the_view_folds_them() {
 #[test]
 fn a_comparison_tells_what_is_missing_unfounded_and_other_and_leaves_out_what_grew_since() {
     let case = |rule, revision| finding(rule, Severity::High, revision);
-    let id = |rule| (case(rule, 0).case.finding_id, PartitionId(0));
+    let id = |rule| (case(rule, 0).case.finding_id, Topic::Events, PartitionId(0));
     let end = Offset::new(10).unwrap();
-    let pieces = [Piece { partition: PartitionId(0), first: Offset::ZERO, end, is_whole: true }];
+    let piece = |partition, is_whole| Piece {
+        topic: Topic::Events,
+        partition: PartitionId(partition),
+        first: Offset::ZERO,
+        end,
+        is_whole,
+    };
+    let pieces = [piece(0, true), piece(1, false)];
     let mut other = case(RuleId::TokenLeak, 3);
     other.case.event_count = 77;
     let findings = rows([
@@ -297,6 +313,8 @@ fn a_comparison_tells_what_is_missing_unfounded_and_other_and_leaves_out_what_gr
         (0, case(RuleId::TokenReplay, 3)),
         (0, case(RuleId::TokenLeak, 3)),
         (0, case(RuleId::SharedToken, 3)),
+        // Its partition is not whole.
+        (1, case(RuleId::ImpossibleTravel, 3)),
     ]);
     let stored = [
         (id(RuleId::ImpossibleTravel), case(RuleId::ImpossibleTravel, 3)),

@@ -53,7 +53,7 @@ impl Course {
     }
 
     /// A fresh walk of a partition, in the log that the bounds name.
-    pub(super) fn begin(
+    pub(crate) fn begin(
         self,
         bounds: decode::Bounds,
         snapshots: Snapshots,
