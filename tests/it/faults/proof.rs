@@ -68,7 +68,8 @@ pub(super) async fn read_topic(house: &House, topic: &'static str) -> Vec<Found>
 pub(super) async fn settled(house: &House, patience: Duration) -> Result<(), String> {
     let begun = Instant::now();
     loop {
-        let sql = "SELECT partition, max(last) FROM blocks FINAL GROUP BY partition";
+        let sql =
+            "SELECT partition, max(last) FROM blocks FINAL WHERE topic = 'jwtrail.events' GROUP BY partition";
         let settled: HashMap<i32, i64> = pairs(house, sql).await.unwrap_or_default().into_iter().collect();
         let mut last: HashMap<i32, i64> = HashMap::new();
         for record in read_topic(house, "jwtrail.events").await {
