@@ -249,10 +249,6 @@ impl LaneWalk for Walk {
 }
 
 /// How a record leaves the walk.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly every record is the large one: a box would be an allocation each"
-)]
 pub(crate) enum WayOut<'r> {
     /// It is an event, or control, with what was found about it.
     Alerted(alert::Alerted<'r>),

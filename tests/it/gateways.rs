@@ -11,6 +11,7 @@ use crate::attacks::{FIREFOX, PARIS, accepted};
 const QUICKLY: &str = "heartbeat_every = \"1s\"\n\
                        [[destination]]\nname = \"file\"\nkind = \"file\"\npath = \"{dir}/alerts.jsonl\"\n";
 
+#[expect(clippy::disallowed_methods, reason = "a gateway's own clock")]
 fn minutes_ago(minutes: u128) -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
     u64::try_from(now - minutes * 60_000).unwrap()

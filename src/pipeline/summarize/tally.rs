@@ -75,6 +75,7 @@ impl Tally {
                 self.bytes += source.step(sent_by.get().div_euclid(STEP_MS), room);
             }
             if event.source.zone == Zone::Edge && matches!(event.kind, Kind::Accepted | Kind::Rejected) {
+                // Its seal is not looked at: whoever could forge it could as well send the right time.
                 let retried = record.headers.get(RETRIED_HEADER).is_some();
                 self.bytes += source.edge(enriched, received_at, retried, room);
             }
