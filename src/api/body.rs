@@ -1,15 +1,72 @@
 //! What a gateway posts: one event, an array, or NDJSON, perhaps compressed. Bounded before and after unpacking.
 
 use std::io::Read;
+use std::time::Duration;
 
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
 use serde_json::value::RawValue;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// As sent; axum's own limit is set to it.
 pub(super) const MAX_SENT_BYTES: usize = 1 << 20;
 /// Unpacked.
 pub(super) const MAX_UNPACKED_BYTES: usize = 8 << 20;
 pub(super) const MAX_EVENTS: usize = 5_000;
+
+/// How long the last byte of a body may take.
+const READ_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long a request waits for room.
+const ROOM_WITHIN: Duration = Duration::from_secs(5);
+
+/// What the bodies that are read, unpacked and appended right now may take of memory together, in KiB.
+const ROOM_KIB: usize = 256 << 10;
+
+/// What a request takes beside its body, about.
+const BESIDE_KIB: usize = 16;
+
+/// Bounds the memory that bodies take at once, however many callers there are.
+pub(crate) struct Room(Semaphore);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(Semaphore::new(ROOM_KIB))
+    }
+}
+
+/// Why a body was not read. None of it is the events' fault.
+#[derive(Debug)]
+pub(super) enum NotRead {
+    /// Too many bodies are under way.
+    Full,
+    Slow,
+    Broken(BytesRejection),
+}
+
+impl Room {
+    /// Reads the body when there is room for it, which is held for as long as the permit is. Who is to be refused without
+    /// its body has been refused before: this may take time and room.
+    pub(super) async fn read(&self, request: Request) -> Result<(Bytes, SemaphorePermit<'_>), NotRead> {
+        let room = tokio::time::timeout(ROOM_WITHIN, self.0.acquire_many(room_kib(request.headers())));
+        let Ok(Ok(room)) = room.await else { return Err(NotRead::Full) };
+        match tokio::time::timeout(READ_WITHIN, Bytes::from_request(request, &())).await {
+            Ok(Ok(sent)) => Ok((sent, room)),
+            Ok(Err(error)) => Err(NotRead::Broken(error)),
+            Err(_) => Err(NotRead::Slow),
+        }
+    }
+}
+
+/// What a body of these headers may take: as sent, and unpacked.
+fn room_kib(headers: &HeaderMap) -> u32 {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let sent = length.unwrap_or(MAX_SENT_BYTES).min(MAX_SENT_BYTES);
+    let unpacked = if headers.contains_key(header::CONTENT_ENCODING) { MAX_UNPACKED_BYTES } else { sent };
+    u32::try_from((sent + unpacked).div_ceil(1_024) + BESIDE_KIB).unwrap_or(u32::MAX)
+}
 
 /// Why a body is not a list of events.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -140,5 +197,20 @@ mod tests {
         let packed = headers(&[(header::CONTENT_ENCODING, "gzip")]);
         assert_eq!(unpack(&packed, &gzip.finish().unwrap()).unwrap(), r#"{"a":1}"#);
         assert_eq!(unpack(&packed, b"{}"), Err(BodyError::NotPacked("gzip")));
+    }
+
+    #[test]
+    fn a_body_takes_the_room_that_it_may_need() {
+        let check = |headers: &[(header::HeaderName, &str)], kib: u32| {
+            let headers =
+                headers.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect();
+            assert_eq!(room_kib(&headers), kib, "{headers:?}");
+        };
+        check(&[(header::CONTENT_LENGTH, "2048")], 2 + 2 + 16);
+        check(&[(header::CONTENT_LENGTH, "2048"), (header::CONTENT_ENCODING, "gzip")], 2 + 8 * 1_024 + 16);
+        // Not said, not true, or refused as soon as it is read.
+        check(&[], 2 * 1_024 + 16);
+        check(&[(header::CONTENT_LENGTH, "-1")], 2 * 1_024 + 16);
+        check(&[(header::CONTENT_LENGTH, "99999999999")], 2 * 1_024 + 16);
     }
 }

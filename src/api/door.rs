@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::extract::{Query, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, Request, State};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::body::{self, BodyError};
+use super::body::{self, BodyError, NotRead, Room};
 use super::credential::{Caller, Credentials};
 use super::heartbeats::Heartbeats;
 use super::intake::Intake;
@@ -33,6 +32,8 @@ pub(crate) struct Door {
     /// Signs what the door writes.
     pub(crate) key: hmac::Key,
     pub(crate) intake: Intake,
+    /// For the bodies that are under way.
+    pub(crate) room: Room,
     pub(crate) heartbeats: Heartbeats,
     /// Answers `?explain=true`.
     pub(crate) explainer: Explainer,
@@ -81,10 +82,9 @@ const MINTED: &str = "an event without `id` got one here: sent again, it counts 
 pub(super) async fn post_events(
     State(door): State<Arc<Door>>,
     asked: Result<Query<Asked>, QueryRejection>,
-    headers: HeaderMap,
-    sent: Result<Bytes, BytesRejection>,
+    request: Request,
 ) -> Response {
-    let response = match door.take(asked, &headers, sent).await {
+    let response = match door.take(asked, request).await {
         Ok(response) => response,
         Err(problem) => {
             tracing::debug!(http.status = problem.status().as_u16(), "events were not taken");
@@ -100,20 +100,15 @@ impl Door {
     async fn take(
         &self,
         asked: Result<Query<Asked>, QueryRejection>,
-        headers: &HeaderMap,
-        sent: Result<Bytes, BytesRejection>,
+        request: Request,
     ) -> Result<Response, Problem> {
+        let headers = &request.headers().clone();
         let caller = self
             .credentials
             .authenticate(headers)
             .map_err(|error| Problem::new(StatusCode::UNAUTHORIZED, error))?;
-        let sent = sent.map_err(|error| match error.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "the body has more than 1 MiB; send fewer events at once, or gzip or zstd",
-            ),
-            status => Problem::new(status, "the body could not be read to its end"),
-        })?;
+        // Only now is the body read: strangers take neither room nor time.
+        let (sent, _room) = self.room.read(request).await.map_err(not_read)?;
         // Before anything is taken: whoever asks in other words for a dry run must not have it kept.
         let Query(asked) = asked.map_err(|_| {
             Problem::new(StatusCode::BAD_REQUEST, "the query takes `explain=true` or `explain=false`")
@@ -233,6 +228,24 @@ impl Caller {
     }
 }
 
+fn not_read(error: NotRead) -> Problem {
+    match error {
+        NotRead::Full => Problem::later(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "more is being sent right now than there is room for; send it again",
+            LOG_RETRY_AFTER,
+        ),
+        NotRead::Slow => Problem::new(StatusCode::REQUEST_TIMEOUT, "the body took more than 30 seconds"),
+        NotRead::Broken(error) => match error.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "the body has more than 1 MiB; send fewer events at once, or gzip or zstd",
+            ),
+            status => Problem::new(status, "the body could not be read to its end"),
+        },
+    }
+}
+
 /// The label of a status: a closed set.
 const fn status_label(status: StatusCode) -> &'static str {
     match status.as_u16() {
@@ -240,6 +253,7 @@ const fn status_label(status: StatusCode) -> &'static str {
         202 => "202",
         400 => "400",
         401 => "401",
+        408 => "408",
         413 => "413",
         415 => "415",
         422 => "422",

@@ -18,6 +18,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::post;
 
+pub(crate) use body::Room;
 pub(crate) use credential::Credentials;
 pub(crate) use door::Door;
 pub(crate) use heartbeats::{Heartbeats, beat};

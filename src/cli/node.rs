@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use axum::Router;
 
 use super::Common;
-use crate::api::{self, Credentials, Door, Heartbeats, Intake};
+use crate::api::{self, Credentials, Door, Heartbeats, Intake, Room};
 use crate::clickhouse::Client;
 use crate::clock::{Clock, Random};
 use crate::config::{Config, Fsync, MissingCredentials, Secret, SpoolConfig};
@@ -211,6 +211,7 @@ impl Node {
         let ingest_key = self.config.ingest_key()?;
         let intake = self.open_intake(&log).await?;
         let door = Door {
+            room: Room::default(),
             credentials: Credentials::new(ingest_key, &self.config.gateways),
             key: keys::door(ingest_key),
             intake,
