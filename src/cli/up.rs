@@ -1,7 +1,10 @@
 //! `jwtrail up`: everything in one process.
 
+use std::fs::{File, TryLockError};
+use std::path::Path;
 use std::sync::Arc;
 
+use anyhow::{Context, anyhow};
 use clap::Args;
 
 use super::Common;
@@ -43,6 +46,8 @@ impl Up {
 
     async fn serve(self, config: Config) -> anyhow::Result<()> {
         let mut node = Node::start(config)?;
+        // Before the engine, which would try for long to get at files that another one has.
+        let _alone = alone(&node.config.data_dir)?;
         // The engine outlives what stores into it: it has a lifecycle of its own, which ends last.
         let foundation = Lifecycle::new(node.config.grace);
         let engine = match node.config.clickhouse.url {
@@ -57,6 +62,12 @@ impl Up {
             node.config.clickhouse.listen = engine.listen();
             tell_engine(engine, &node);
         }
+        let (below, above) = (foundation.clone(), node.lifecycle.clone());
+        node.lifecycle.spawn("foundation", async move {
+            tokio::select! { () = below.draining() => {} () = above.draining() => return }
+            // Nobody else ends it while the node runs: what keeps the engine alive has panicked.
+            above.fail(below.failure().unwrap_or("the engine is kept alive by nobody").to_owned());
+        });
         let served = tokio::select! {
             served = self.serve_on(&node) => served,
             // Also while it starts: what it waits for may never come.
@@ -100,6 +111,21 @@ impl Up {
                 Ok(())
             }
         }
+    }
+}
+
+/// Locks the data directory for as long as the file is held: one `up` to a directory.
+fn alone(data_dir: &Path) -> anyhow::Result<File> {
+    std::fs::create_dir_all(data_dir).with_context(|| format!("making {}", data_dir.display()))?;
+    let path = data_dir.join("lock");
+    let file = File::create(&path).with_context(|| format!("opening {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(anyhow!(
+            "another `jwtrail up` has the data directory {}: stop it, or give this one a --data-dir of its own",
+            data_dir.display()
+        )),
+        Err(TryLockError::Error(cause)) => Err(cause).with_context(|| format!("locking {}", path.display())),
     }
 }
 

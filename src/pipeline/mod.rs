@@ -166,8 +166,14 @@ impl Walk {
         }
         let decoded = match decode::decode(record, &self.bounds) {
             Ok(decoded) => decoded,
-            Err(rejected) => return WayOut::Rejected(rejected),
+            Err(rejected) => {
+                self.detector.refused(&rejected, record);
+                return WayOut::Rejected(rejected);
+            }
         };
+        if self.detector.is_set_aside(&decoded.event, record) {
+            return WayOut::Rejected(decode::Rejected::set_aside(record));
+        }
         let mut checked = verify::verify(decoded, record, &self.snapshots.verify);
         // Behind `verify`, because a value that is written anew loses its signature: the copy says who attested it.
         let verify::Checked { decoded, attested_by, .. } = &mut checked;
@@ -252,7 +258,7 @@ impl LaneWalk for Walk {
 pub(crate) enum WayOut<'r> {
     /// It is an event, or control, with what was found about it.
     Alerted(alert::Alerted<'r>),
-    /// It cannot be an event: a dead letter.
+    /// It cannot be an event, or is one of a tenant that is set aside: a dead letter.
     Rejected(decode::Rejected),
     /// It is an event that was walked before.
     Dropped(detect::Dropped<'r>),

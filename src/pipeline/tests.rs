@@ -2,6 +2,7 @@
 //! proof.
 
 mod repeats;
+mod set_aside;
 
 use std::time::Duration;
 

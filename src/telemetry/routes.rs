@@ -1,6 +1,7 @@
 //! `/metrics`, `/healthz` (the process answers) and `/readyz` (it can do its work, or says why not).
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -43,6 +44,10 @@ async fn readyz(State(shared): State<Shared>) -> impl IntoResponse {
     (status, Json(serde_json::json!({ "ready": ready, "conditions": conditions })))
 }
 
+/// A request that is under way when the process drains has so long to end: its client may be as slow as it likes, the
+/// process may not.
+const LAST_ANSWERS: Duration = Duration::from_secs(3);
+
 /// Serves `router` at `address` until the process drains. Returns where it listens: port 0 asks for a free one.
 pub(crate) async fn listen(
     address: SocketAddr,
@@ -51,11 +56,18 @@ pub(crate) async fn listen(
 ) -> std::io::Result<SocketAddr> {
     let listener = tokio::net::TcpListener::bind(address).await?;
     let bound = listener.local_addr()?;
-    let stop = lifecycle.clone();
+    let (stop, late) = (lifecycle.clone(), lifecycle.clone());
     lifecycle.spawn(format!("http {bound}"), async move {
         let drained = async move { stop.draining().await };
-        if let Err(cause) = axum::serve(listener, router).with_graceful_shutdown(drained).await {
-            tracing::error!(http.address = %bound, error = %cause, "the HTTP server ended");
+        let patience_ends = async move {
+            late.draining().await;
+            tokio::time::sleep(LAST_ANSWERS).await;
+        };
+        tokio::select! {
+            served = axum::serve(listener, router).with_graceful_shutdown(drained) => if let Err(cause) = served {
+                tracing::error!(http.address = %bound, error = %cause, "the HTTP server ended");
+            },
+            () = patience_ends => tracing::info!(http.address = %bound, "clients that are slow are cut off"),
         }
     });
     Ok(bound)
@@ -63,13 +75,28 @@ pub(crate) async fn listen(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     async fn get(at: SocketAddr, path: &str) -> (u16, String) {
         let answer = reqwest::get(format!("http://{at}{path}")).await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_slow_keeps_no_process_alive() {
+        let lifecycle = Lifecycle::new(Duration::from_secs(60));
+        let router = Router::new().route("/", axum::routing::post(async |body: String| body));
+        let at = listen(([127, 0, 0, 1], 0).into(), router, &lifecycle).await.unwrap();
+        let mut slow = tokio::net::TcpStream::connect(at).await.unwrap();
+        let head = b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\nexpect: 100-continue\r\n\r\n";
+        tokio::io::AsyncWriteExt::write_all(&mut slow, head).await.unwrap();
+        // The handler has begun, and waits for the rest.
+        let mut answer = [0; 12];
+        tokio::io::AsyncReadExt::read_exact(&mut slow, &mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 100");
+        lifecycle.advance(Phase::Draining);
+        assert_eq!(lifecycle.finish().await, Vec::<String>::new());
+        assert_eq!(lifecycle.phase(), Phase::Draining, "the grace period was not needed");
     }
 
     #[tokio::test]

@@ -21,7 +21,7 @@ pub(crate) mod fuzz;
 use std::time::Duration;
 
 use crate::log::Record;
-use crate::model::{Event, Flag, Flags, GatewayVerdict, Kind, Leak, LeakOwner, PartitionId};
+use crate::model::{Event, Flag, Flags, GatewayVerdict, Kind, Leak, LeakOwner, PartitionId, TenantId};
 use reader::{Fault, Mask, Reader};
 use schema::Draft;
 
@@ -90,6 +90,8 @@ crate::model::words! {
         UnknownKind = "unknown_kind",
         IssuerSignatureInvalid = "issuer_signature_invalid",
         ClickhouseRefused = "clickhouse_refused",
+        /// An event, of a tenant of whose records too many cannot be one.
+        TenantSetAside = "tenant_set_aside",
     }
 }
 
@@ -101,12 +103,25 @@ pub(crate) struct Rejected {
     pub(crate) field: String,
     /// The value with every token and clear `jti` masked, cut at 32 KiB.
     pub(crate) masked: Vec<u8>,
+    /// Whose it says that it is, if that can be read.
+    pub(crate) tenant: Option<TenantId>,
+}
+
+impl Rejected {
+    /// An event that is not taken, because of whose it is.
+    pub(crate) fn set_aside(record: &Record<'_>) -> Self {
+        let (reason, field) = (RejectReason::TenantSetAside, String::new());
+        Self { reason, field, masked: mask_record(record.value), tenant: None }
+    }
 }
 
 /// Decodes strictly: what EVENT allows in the log.
 pub(crate) fn decode<'r>(record: &Record<'r>, bounds: &Bounds) -> Result<Decoded<'r>, Rejected> {
     let value = record.value;
-    let reject = |(reason, field)| Rejected { reason, field, masked: mask_record(value) };
+    let reject = |(reason, field)| {
+        let (masked, tenant) = (mask_record(value), named_tenant(value));
+        Rejected { reason, field, masked, tenant }
+    };
     let beside = beside_value(record).map_err(reject)?;
     let Reading { mut event, masks, cut } = read(value).map_err(reject)?;
     let origin = beside.forward.and_then(|header| forward::origin(header, value, &bounds.forward_key));
@@ -197,6 +212,14 @@ fn name_fault(text: &str, reader: &Reader<'_>, fault: &Fault) -> Refusal {
     } else {
         stopped
     }
+}
+
+/// The tenant that a record names which cannot be an event.
+fn named_tenant(value: &[u8]) -> Option<TenantId> {
+    let text = std::str::from_utf8(value).ok().filter(|text| text.len() <= MAX_RECORD_BYTES)?;
+    let whole = Reader::without_limits(text).value().ok()?;
+    let event = if envelope::is_envelope(text) { &whole["data"] } else { &whole };
+    event["tenant"].as_str()?.parse().ok()
 }
 
 /// What a record carries beside its value.

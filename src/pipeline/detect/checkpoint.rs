@@ -46,6 +46,8 @@ pub(super) enum Store {
     Case,
     /// Ids of events, by which repeats are known: some of a minute's.
     Id,
+    /// One record: the tenants of which something was refused lately.
+    SetAside,
     /// One record: stream time, and what the walk keeps beside the detector.
     Clock,
 }
@@ -58,6 +60,7 @@ impl Store {
             Self::Token => b't',
             Self::Case => b'c',
             Self::Id => b'i',
+            Self::SetAside => b'a',
             Self::Clock => b'x',
         }
     }
@@ -70,6 +73,7 @@ impl Store {
             Self::Token => "token",
             Self::Case => "case",
             Self::Id => "run of ids",
+            Self::SetAside => "table of refusals",
             Self::Clock => "stream time",
         }
     }
@@ -234,6 +238,9 @@ impl Restoring {
         detector.replay.restore(self.entries(Store::Token, |bytes| replay::read(bytes, &sites))?);
         detector.cases.restore(self.entries(Store::Case, cases::read)?);
         detector.repeats.restore(self.entries(Store::Id, repeats::read)?);
+        for aside in self.entries::<(), _>(Store::SetAside, read_plain)? {
+            detector.set_aside = aside.value;
+        }
         // The last record of every checkpoint.
         let clock = self.entries::<(), _>(Store::Clock, read_plain)?.pop().ok_or(NotUsable::Missing)?;
         let (stream_time, beside) = clock.value;
@@ -317,6 +324,10 @@ impl Detector {
         self.repeats.write_changes(&mut changes);
         let complete = self.changed() == 0;
         if complete {
+            if self.set_aside.is_changed() {
+                changes.put(Store::SetAside, &[], Place::default(), |out| plain(&self.set_aside, out));
+                self.set_aside.written();
+            }
             let clock = (self.stream_time.get(), beside);
             changes.put(Store::Clock, &[], Place::default(), |out| plain(&clock, out));
         }

@@ -19,6 +19,7 @@ mod sites;
 mod terms;
 
 mod repeats;
+mod set_aside;
 
 mod cases;
 
@@ -38,10 +39,11 @@ pub(super) use gateways::tests::revisions as gateway_revisions;
 #[cfg(test)]
 pub(super) mod tests;
 
+use super::decode::Rejected;
 use super::enrich::Enriched;
 use super::verify::Checked;
 use crate::log::Record;
-use crate::model::{Case, CaseUpdate, Flag, RuleId, UnixMs};
+use crate::model::{Case, CaseUpdate, Event, Flag, RuleId, UnixMs};
 
 pub(crate) use catalogue::{JUDGES, RULES, info};
 pub(crate) use checkpoint::{Checkpoint, NotUsable, Restoring};
@@ -73,6 +75,7 @@ pub(crate) struct Detector {
     /// The highest `received_at` walked: state, cases and timers expire by it.
     stream_time: UnixMs,
     repeats: repeats::Repeats,
+    set_aside: set_aside::SetAside,
     sites: sites::Sites,
     travel: travel::Travel,
     replay: replay::Replay,
@@ -138,8 +141,24 @@ impl Detector {
             travel: travel::Travel::new(limits.subjects_bytes),
             replay: replay::Replay::new(limits.tokens_bytes),
             cases: cases::Cases::new(limits.cases_bytes),
+            set_aside: set_aside::SetAside::default(),
             stale: Vec::new(),
         }
+    }
+
+    /// A record that cannot be an event, if it says whose it is.
+    pub(crate) fn refused(&mut self, rejected: &Rejected, record: &Record<'_>) {
+        if let Some(tenant) = &rejected.tenant {
+            self.set_aside.refused(tenant.as_str(), record.append_time);
+        }
+    }
+
+    /// Whether the event's tenant is set aside, because too much of what it sends cannot be an event. Call it once an
+    /// event. What speaks for the platform, and not for a tenant, never is.
+    pub(crate) fn is_set_aside(&mut self, event: &Event<'_>, record: &Record<'_>) -> bool {
+        !event.kind.is_control()
+            && !event.is_platform()
+            && self.set_aside.is_set_aside(&event.tenant, record.append_time)
     }
 
     /// Whether an event of the same tenant, gateway and id was walked here within the last ten minutes. If not, this one

@@ -53,7 +53,7 @@ impl Store {
                     true
                 }
                 Err(error) => {
-                    waiting.failed(StoreError::from(error)).await?;
+                    waiting.failed(error).await?;
                     false
                 }
             };
@@ -69,6 +69,7 @@ impl Store {
             done.repeated += u32::from(!still_missing.is_empty());
             missing = still_missing;
         }
+        self.refusals.note(block.ends.len(), done.refused.len());
         Ok(done)
     }
 
@@ -79,11 +80,11 @@ impl Store {
         rows: &[usize],
         attempt: u32,
         refused: &mut BTreeSet<usize>,
-    ) -> Result<(), ClickHouseError> {
+    ) -> Result<(), StoreError> {
         let token = block.id.token(attempt);
         match self.insert_part(block, rows, &token).await {
             Err(ClickHouseError::Refused { .. }) => {}
-            answer => return answer,
+            answer => return Ok(answer?),
         }
         // If the table is not the one that these rows were made for, every row is refused, and none is to blame.
         self.client.check_columns(EVENTS.name, &EVENTS.columns).await?;
@@ -101,12 +102,13 @@ impl Store {
                         "ClickHouse refuses an event: it becomes a dead letter"
                     );
                     refused.insert(first);
+                    self.refusals.bear(refused.len())?;
                 }
                 Err(ClickHouseError::Refused { .. }) => {
                     let (left, right) = part.split_at(part.len() / 2);
                     parts.extend([right, left]);
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(())

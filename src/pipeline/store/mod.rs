@@ -5,6 +5,7 @@ mod rows;
 mod tables;
 
 mod put;
+mod refusals;
 
 mod events;
 
@@ -37,6 +38,13 @@ pub(crate) enum StoreError {
     ClickHouse(#[from] ClickHouseError),
     #[error("dead letters cannot be written: {0}")]
     DeadLetters(#[source] LogError),
+    /// Not a value here and there: the table, or what fills it, is wrong.
+    #[error(
+        "ClickHouse refuses {refused} of the last {rows} event rows, which is more than dead letters are for: see the log \
+         for what it says, mend the table `events` (constraints, column types) or go back to the former version; nothing \
+         is lost, the next start goes on with the same block"
+    )]
+    TooManyRefused { refused: u64, rows: u64 },
 }
 
 impl StoreError {
@@ -45,6 +53,7 @@ impl StoreError {
         match self {
             Self::ClickHouse(error) => error.code(),
             Self::DeadLetters(error) => error.code(),
+            Self::TooManyRefused { .. } => "too_many_refused",
         }
     }
 }
@@ -56,12 +65,13 @@ impl Failure for StoreError {
             // Rows of ours that are no event's: refusing them is nothing that the data can be blamed for.
             Self::ClickHouse(_) => Hope::IsMended,
             Self::DeadLetters(error) => error.hope(),
+            Self::TooManyRefused { .. } => Hope::Never,
         }
     }
 
     fn part(&self) -> Part {
         match self {
-            Self::ClickHouse(_) => Part::ClickHouse,
+            Self::ClickHouse(_) | Self::TooManyRefused { .. } => Part::ClickHouse,
             Self::DeadLetters(_) => Part::Log,
         }
     }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::block::CutBlock;
 use super::dead_letter::{self, Dead};
+use super::refusals::Refusals;
 use super::rows::{Reject, block_row, finding_row, reject_row};
 use super::tables::{BLOCKS, FINDINGS, REJECTS, Table};
 use super::{Counts, Patience, StoreError};
@@ -37,11 +38,12 @@ pub(crate) struct Stored {
 pub(crate) struct Store {
     pub(super) client: Client,
     log: Arc<dyn EventLog>,
+    pub(super) refusals: Refusals,
 }
 
 impl Store {
     pub(crate) fn new(client: Client, log: Arc<dyn EventLog>) -> Self {
-        Self { client, log }
+        Self { client, log, refusals: Refusals::default() }
     }
 
     /// Whether ClickHouse answers.

@@ -39,5 +39,6 @@ pub(crate) fn read(record: &Record<'_>) -> Result<Summary, Rejected> {
         reason: if error.is_data() { RejectReason::BadValue } else { RejectReason::NotJson },
         field: String::new(),
         masked: mask_record(record.value),
+        tenant: None,
     })
 }

@@ -32,6 +32,9 @@ pub(super) fn message(code: RefusalCode, field: &str) -> String {
             "this kind is the issuer's to write: a gateway sends accepted, rejected or heartbeat".to_owned()
         }
         RejectReason::ClickhouseRefused => format!("{name} cannot be stored"),
+        RejectReason::TenantSetAside => {
+            "the tenant is set aside: too much of what it sends is no event".to_owned()
+        }
     }
 }
 

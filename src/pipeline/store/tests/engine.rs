@@ -330,6 +330,26 @@ async fn a_value_that_clickhouse_refuses_becomes_a_dead_letter() {
 }
 
 #[tokio::test]
+async fn more_refusals_than_one_in_twenty_stop_the_pipeline_and_lose_nothing() {
+    const ROWS: i64 = 600;
+    let bench = Bench::new().await;
+    bench.run("ALTER TABLE events ADD CONSTRAINT nobody CHECK sub = ''").await;
+    let mut block = block_at(0);
+    for offset in 0..ROWS {
+        push(&mut block, offset, &event("accepted", "alice"));
+    }
+    let block = block.cut(at(ROWS - 1));
+    let error = bench.store.put(&block, Put::First, &Patience::default()).await.unwrap_err();
+    assert_eq!(error.code(), "too_many_refused");
+    assert_eq!(bench.log.dead_letters().await, Vec::<String>::new());
+    bench.run("ALTER TABLE events DROP CONSTRAINT nobody").await;
+    let store = Store::new(bench.database.client.clone(), bench.log.journal.clone());
+    let stored = store.put(&block, Put::Again, &Patience::default()).await.unwrap();
+    assert_eq!(stored.counts.stored, ROWS.unsigned_abs());
+    assert_eq!(bench.proof().await, [COMPLETE]);
+}
+
+#[tokio::test]
 async fn a_table_of_another_schema_blames_no_row() {
     let bench = Bench::new().await;
     bench.run("ALTER TABLE events MODIFY COLUMN generation Nullable(Int8)").await;
