@@ -12,6 +12,8 @@ mod topics;
 pub(crate) mod contract;
 pub(crate) mod journal;
 pub(crate) mod kafka;
+#[cfg(test)]
+pub(crate) mod memory;
 
 /// A real Apache Kafka for the tests; `tests/it` includes the same file.
 #[cfg(test)]
