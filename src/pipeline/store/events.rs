@@ -87,7 +87,7 @@ impl Store {
             answer => return Ok(answer?),
         }
         // If the table is not the one that these rows were made for, every row is refused, and none is to blame.
-        self.client.check_columns(EVENTS.name, &EVENTS.columns).await?;
+        self.clickhouse.check_columns(&EVENTS).await?;
         let mut parts = vec![rows];
         while let Some(part) = parts.pop() {
             let (first, last) = (part[0], part[part.len() - 1]);
@@ -122,7 +122,7 @@ impl Store {
     ) -> Result<(), ClickHouseError> {
         let comment = block.id.origin.to_string();
         let label = InsertLabel { token: Some(token), log_comment: Some(&comment) };
-        self.client.insert(EVENTS.name, &EVENTS.column_list, bytes_of(block, rows), label).await
+        self.clickhouse.insert(&EVENTS, bytes_of(block, rows), label).await
     }
 
     /// The rows that ClickHouse does not hold, once no insert of the partition runs any more.
@@ -134,7 +134,7 @@ impl Store {
     ) -> Result<Vec<usize>, StoreError> {
         let ask = async || -> Result<_, StoreError> {
             // Rows for another table may fail in ways that look passing.
-            self.client.check_columns(EVENTS.name, &EVENTS.columns).await?;
+            self.clickhouse.check_columns(&EVENTS).await?;
             self.wait_until_idle(&block.id.origin).await?;
             Ok(self.held(block).await?)
         };
@@ -146,35 +146,17 @@ impl Store {
     }
 
     async fn wait_until_idle(&self, origin: &Origin) -> Result<(), ClickHouseError> {
-        let sql = "SELECT count() FROM system.processes WHERE Settings['log_comment'] = ?";
-        loop {
-            let running: u64 = self.client.query(sql).bind(origin.to_string()).fetch_one().await?;
-            if running == 0 {
-                return Ok(());
-            }
+        while self.clickhouse.running(origin).await? > 0 {
             tokio::time::sleep(IDLE_POLL).await;
         }
+        Ok(())
     }
 
     async fn held(&self, block: &CutBlock) -> Result<HashSet<u64>, ClickHouseError> {
-        let Some((first_received, _)) = block.span else {
-            return Ok(HashSet::new());
-        };
-        let sql = "SELECT offset FROM events WHERE log = ? AND topic = ? AND partition = ? \
-                   AND offset BETWEEN ? AND ? AND received_at >= fromUnixTimestamp64Milli(?)";
-        let origin = &block.id.origin;
-        let offsets = self
-            .client
-            .query(sql)
-            .bind(origin.log.as_str())
-            .bind(origin.topic.name())
-            .bind(origin.partition.0)
-            .bind(block.id.first.get())
-            .bind(block.id.last.get())
-            .bind(earliest(first_received).get())
-            .fetch_all::<u64>()
-            .await?;
-        Ok(offsets.into_iter().collect())
+        match block.span {
+            Some((first_received, _)) => self.clickhouse.held(&block.id, earliest(first_received)).await,
+            None => Ok(HashSet::new()),
+        }
     }
 }
 

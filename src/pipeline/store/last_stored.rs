@@ -2,7 +2,6 @@
 
 use super::StoreError;
 use super::put::{Store, earliest};
-use crate::clickhouse::ClickHouseError;
 use crate::log::Topic;
 use crate::model::{LogId, Offset, PartitionId, UnixMs};
 
@@ -25,14 +24,14 @@ impl Store {
         partition: PartitionId,
     ) -> Result<Option<LastStored>, StoreError> {
         // The newest line bounds the search to the days since; without a line the whole table is read.
-        let line = self.newest_line(topic, partition).await?;
+        let line = self.clickhouse.newest_line(topic, partition).await?;
         let since = line
             .as_ref()
             .map_or(UnixMs::default(), |&(_, _, received_at)| earliest(UnixMs::new(received_at)));
         let log = line.as_ref().map_or("", |(log, _, _)| log);
-        let mut row = self.newest_row(topic, partition, log, since).await?;
+        let mut row = self.clickhouse.newest_row(topic, partition, log, since).await?;
         if row.is_none() && line.is_some() {
-            row = self.newest_row(topic, partition, log, UnixMs::default()).await?;
+            row = self.clickhouse.newest_row(topic, partition, log, UnixMs::default()).await?;
         }
         let settled = line.map(|(_, last, _)| last);
         Ok(row.and_then(|(log, offset, received_at)| {
@@ -43,31 +42,6 @@ impl Store {
                 settled: settled.and_then(offset_of),
             })
         }))
-    }
-
-    async fn newest_line(
-        &self,
-        topic: Topic,
-        partition: PartitionId,
-    ) -> Result<Option<(String, u64, i64)>, ClickHouseError> {
-        let sql = "SELECT toString(log), last, toUnixTimestamp64Milli(received_at) FROM blocks \
-                   WHERE topic = ? AND partition = ? ORDER BY received_at DESC, last DESC LIMIT 1";
-        Ok(self.client.query(sql).bind(topic.name()).bind(partition.0).fetch_optional().await?)
-    }
-
-    /// In the log `log` if it is not empty.
-    async fn newest_row(
-        &self,
-        topic: Topic,
-        partition: PartitionId,
-        log: &str,
-        since: UnixMs,
-    ) -> Result<Option<(String, u64, i64)>, ClickHouseError> {
-        let sql = "SELECT toString(log), offset, toUnixTimestamp64Milli(received_at) FROM events \
-                   WHERE topic = ? AND partition = ? AND (? = '' OR log = ?) \
-                   AND received_at >= fromUnixTimestamp64Milli(?) ORDER BY received_at DESC, offset DESC LIMIT 1";
-        let query = self.client.query(sql).bind(topic.name()).bind(partition.0).bind(log).bind(log);
-        Ok(query.bind(since.get()).fetch_optional().await?)
     }
 }
 

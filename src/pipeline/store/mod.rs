@@ -4,6 +4,8 @@ mod block;
 mod rows;
 mod tables;
 
+mod statements;
+
 mod put;
 mod refusals;
 
@@ -14,6 +16,8 @@ mod last_stored;
 mod retention;
 mod stored_before;
 
+#[cfg(test)]
+pub(crate) mod memory;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]

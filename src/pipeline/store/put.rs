@@ -9,6 +9,7 @@ use super::block::CutBlock;
 use super::dead_letter::{self, Dead};
 use super::refusals::Refusals;
 use super::rows::{Reject, block_row, finding_row, reject_row};
+use super::statements::Statements;
 use super::tables::{BLOCKS, FINDINGS, REJECTS, Table};
 use super::{Counts, Patience, StoreError};
 use crate::clickhouse::{Client, InsertLabel};
@@ -36,24 +37,29 @@ pub(crate) struct Stored {
 
 /// Puts blocks into ClickHouse, and their dead letters into the log.
 pub(crate) struct Store {
-    pub(super) client: Client,
+    pub(super) clickhouse: Arc<dyn Statements>,
     log: Arc<dyn EventLog>,
     pub(super) refusals: Refusals,
 }
 
 impl Store {
     pub(crate) fn new(client: Client, log: Arc<dyn EventLog>) -> Self {
-        Self { client, log, refusals: Refusals::default() }
+        Self::over(Arc::new(client), log)
+    }
+
+    pub(super) fn over(clickhouse: Arc<dyn Statements>, log: Arc<dyn EventLog>) -> Self {
+        Self { clickhouse, log, refusals: Refusals::default() }
     }
 
     /// Whether ClickHouse answers.
     pub(crate) async fn ping(&self) -> Result<(), StoreError> {
-        Ok(self.client.ping().await?)
+        Ok(self.clickhouse.ping().await?)
     }
 
     /// Writes a case that no block has. One attempt.
     pub(crate) async fn put_finding(&self, alert: &Alert) -> Result<(), StoreError> {
-        put_findings(&self.client, std::slice::from_ref(alert)).await
+        let rows = finding_rows(std::slice::from_ref(alert));
+        Ok(self.clickhouse.insert(&FINDINGS, rows, InsertLabel::default()).await?)
     }
 
     /// Stores a block and returns when all of it is acknowledged. It waits for as long as that takes, with `patience`;
@@ -98,7 +104,7 @@ impl Store {
         }
         let write = async || {
             let label = InsertLabel::default();
-            Ok(self.client.insert(table.name, &table.column_list, rows.clone(), label).await?)
+            Ok(self.clickhouse.insert(table, rows.clone(), label).await?)
         };
         patience.wait_out(write).await
     }
@@ -132,12 +138,16 @@ fn refused(block: &CutBlock, row: usize) -> (NewRecord, Dead<'static>) {
 
 /// Writes the case rows that alerts carry: `deliver` does, before it tells anyone (PROMISE 5). One attempt.
 pub(crate) async fn put_findings(client: &Client, alerts: &[Alert]) -> Result<(), StoreError> {
+    let (rows, label) = (finding_rows(alerts), InsertLabel::default());
+    Ok(client.insert(FINDINGS.name, &FINDINGS.column_list, rows, label).await?)
+}
+
+fn finding_rows(alerts: &[Alert]) -> Bytes {
     let mut rows = Vec::new();
     for Alert { data, .. } in alerts {
         finding_row(&mut rows, (&data.log, &data.topic, data.partition), &data.finding);
     }
-    let label = InsertLabel::default();
-    Ok(client.insert(FINDINGS.name, &FINDINGS.column_list, rows.into(), label).await?)
+    rows.into()
 }
 
 /// The append time that rows of a block may have at the earliest.

@@ -12,6 +12,9 @@ use crate::model::{Offset, UnixMs};
 /// An event's name: tenant, gateway, id.
 pub(crate) type EventName = (String, String, Uuid);
 
+/// Tenant, gateway, id, and the lowest offset of its rows.
+pub(super) type EventRow = (String, String, String, u64);
+
 impl Store {
     /// The lowest offset in `origin`'s partition at which each of the events has a row; those without one are left out.
     /// `since`: no row of theirs is older. One attempt.
@@ -23,20 +26,7 @@ impl Store {
     ) -> Result<HashMap<EventName, Offset>, StoreError> {
         let ids: Vec<String> = events.iter().map(|(_, _, id)| id.to_string()).collect();
         // Ids alone, which have an index of their own; another gateway's are sorted out here.
-        let sql = "SELECT toString(tenant), toString(gateway), toString(event_id), min(offset) FROM events \
-                   WHERE log = ? AND topic = ? AND partition = ? AND received_at >= fromUnixTimestamp64Milli(?) \
-                   AND event_id IN (SELECT toUUID(arrayJoin(?))) GROUP BY tenant, gateway, event_id";
-        let rows: Vec<(String, String, String, u64)> = self
-            .client
-            .query(sql)
-            .bind(origin.log.as_str())
-            .bind(origin.topic.name())
-            .bind(origin.partition.0)
-            .bind(earliest(since).get())
-            .bind(ids)
-            .fetch_all()
-            .await
-            .map_err(|error| StoreError::ClickHouse(error.into()))?;
+        let rows = self.clickhouse.stored_at(origin, ids, earliest(since)).await?;
         let stored = rows.into_iter().filter_map(|(tenant, gateway, id, offset)| {
             let offset = i64::try_from(offset).ok().and_then(Offset::new)?;
             Some(((tenant, gateway, id.parse().ok()?), offset))
