@@ -11,6 +11,8 @@ mod trouble;
 mod workers;
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
