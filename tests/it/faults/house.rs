@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tokio::sync::{Mutex, OwnedMutexGuard};
@@ -258,6 +258,13 @@ impl House {
         self.done.lock().unwrap()[index].ended = Some(Instant::now());
     }
 
+    /// A journal in which a write has failed is not written to again: its process ends, and reads it anew at the next start.
+    fn lost_its_disk(&self, part: Part) -> bool {
+        let since = |ended: Instant| ended.elapsed() < Duration::from_secs(30);
+        let done = self.done.lock().unwrap();
+        done.iter().any(|done| done.op.fault == Fault::Full(part) && done.ended.is_none_or(since))
+    }
+
     /// Roles that ended although nobody ended them: whatever goes on, they wait and go on.
     pub(super) async fn dead(&self) -> Vec<String> {
         let mut dead = Vec::new();
@@ -265,8 +272,11 @@ impl House {
             // Who is locked has something done to it.
             let Ok(mut daemon) = daemon.try_lock() else { continue };
             if let Some(status) = daemon.ended() {
-                dead.push(format!("{part} ended by itself: {status}; see {}", daemon.log().display()));
                 daemon.start();
+                if self.lost_its_disk(part) {
+                    continue;
+                }
+                dead.push(format!("{part} ended by itself: {status}; see {}", daemon.log().display()));
             }
         }
         dead
