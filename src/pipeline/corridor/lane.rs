@@ -185,6 +185,7 @@ impl OwnedLane {
         if let Some(gone) = adopted.truncated {
             context.tell_truncated(&origin, gone, patience).await?;
         }
+        patience.wait_out(|| adopted.commit(lane.as_ref())).await?;
         let snapshots = context.snapshots();
         let name = Arc::clone(&snapshots.name);
         let resume = adopted.resume_at.offset();
@@ -198,7 +199,7 @@ impl OwnedLane {
         Ok(Self {
             context: Arc::clone(context),
             course,
-            settler: Arc::new(Settler::new(Arc::clone(&lane), log.clone(), adopted.resume_at, state)),
+            settler: Arc::new(Settler::new(Arc::clone(&lane), &adopted, state)),
             lane,
             partition,
             patience: Arc::clone(patience),

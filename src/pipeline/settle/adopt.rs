@@ -33,13 +33,25 @@ pub(crate) struct Adopted {
     /// What `jwtrail.state` holds is the state before this offset: never beyond `resume_at`, and all records from it on
     /// are in the log. `None`: there is no checkpoint to go by.
     pub(crate) state: Option<Offset>,
-    /// Up to here rows may already be in ClickHouse.
-    ask_through: Option<Offset>,
+    /// Up to here rows may already be in ClickHouse: every commit below says so to the next owner, too.
+    pub(super) ask_through: Option<Offset>,
     /// Records that the log dropped before they were walked: the finding `log_truncated`, and a metric.
     pub(crate) truncated: Option<Truncated>,
+    /// A commit of ours stands that says all of this.
+    is_committed: bool,
 }
 
 impl Adopted {
+    /// Commits where no commit of ours stands. Until then the next owner finds what this one found, so whatever of it must
+    /// be told (what is [`Self::truncated`]) is told before.
+    pub(crate) async fn commit(&self, lane: &dyn Lane) -> Result<(), SettleError> {
+        if self.is_committed {
+            return Ok(());
+        }
+        let metadata = Metadata::new(self.log.clone(), None, None).asking(self.ask_through);
+        Ok(lane.commit(self.resume_at, &metadata.encode(), Vec::new()).await?)
+    }
+
     /// How the block that begins at `first` is put.
     pub(crate) fn put_of(&self, first: Offset) -> Put {
         if self.ask_through.is_some_and(|through| first <= through) { Put::Again } else { Put::First }
@@ -47,7 +59,15 @@ impl Adopted {
 
     fn fresh(log: LogId, at: Offset) -> Self {
         let resume_at = ResumeAt::at(at);
-        Self { log, resume_at, unfinished: None, state: None, ask_through: None, truncated: None }
+        Self {
+            log,
+            resume_at,
+            unfinished: None,
+            state: None,
+            ask_through: None,
+            truncated: None,
+            is_committed: false,
+        }
     }
 }
 
@@ -58,8 +78,8 @@ pub(crate) struct Truncated {
     pub(crate) to: Offset,
 }
 
-/// Finds out which log this is and where to go on; commits where nothing of ours was committed yet. `choice` is asked
-/// only where the two do not say. The lane's position is anywhere afterwards: seek.
+/// Finds out which log this is and where to go on: [`Adopted::commit`] makes it last. `choice` is asked only where log and
+/// ClickHouse do not say. The lane's position is anywhere afterwards: seek.
 pub(crate) async fn adopt(
     assigned: &Assigned,
     topic: Topic,
@@ -69,8 +89,8 @@ pub(crate) async fn adopt(
     let bounds = Bounds { partition: assigned.partition, start: assigned.start, end: assigned.end };
     let committed = assigned.commit.as_ref();
     let ours = committed.and_then(|commit| Some((commit.resume_at, Metadata::decode(&commit.metadata)?)));
-    let (adopted, is_committed) = match ours {
-        Some((resume_at, metadata)) => go_on(bounds, resume_at, metadata, choice)?,
+    match ours {
+        Some((resume_at, metadata)) => go_on(bounds, resume_at, metadata, choice),
         None => {
             let committed = committed.map(|commit| commit.resume_at.offset());
             let stored = store.last_stored(topic, assigned.partition).await?;
@@ -78,14 +98,9 @@ pub(crate) async fn adopt(
                 Some(stored) => Some(Witness::call(stored, bounds, assigned.lane.as_ref()).await?),
                 None => None,
             };
-            (start(bounds, committed, stored.zip(witness), choice)?, false)
+            start(bounds, committed, stored.zip(witness), choice)
         }
-    };
-    if !is_committed {
-        let metadata = Metadata::new(adopted.log.clone(), None, None);
-        assigned.lane.commit(adopted.resume_at, &metadata.encode(), Vec::new()).await?;
     }
-    Ok(adopted)
 }
 
 /// What the log has of a partition.
@@ -111,36 +126,38 @@ impl Bounds {
     }
 }
 
-/// A commit of ours. Returns whether it still stands as it is.
+/// A commit of ours.
 pub(super) fn go_on(
     bounds: Bounds,
     resume_at: ResumeAt,
     metadata: Metadata,
     choice: Option<Adopt>,
-) -> Result<(Adopted, bool), SettleError> {
+) -> Result<Adopted, SettleError> {
     let committed = resume_at.offset();
     if committed > bounds.end {
-        return Ok((bounds.new_log(), false));
+        return Ok(bounds.new_log());
     }
     let unfinished = metadata.end.filter(|&end| end >= committed);
-    if unfinished.is_some_and(|end| end >= bounds.end) {
+    let ask_through = unfinished.max(metadata.ask.filter(|&through| through >= committed));
+    if ask_through.is_some_and(|through| through >= bounds.end) {
         // The log has lost its tail, or is another one: what comes to lie at these offsets is not what was stored.
-        let why = "its last block ends beyond the end of the log";
+        let why = "its last block or rows of it lie beyond the end of the log";
         return match choice {
             None => Err(bounds.undecided(why)),
-            Some(Adopt::Commit) => Ok((Adopted::fresh(LogId::draw(), committed), false)),
+            Some(Adopt::Commit) => Ok(Adopted::fresh(LogId::draw(), committed)),
             Some(Adopt::Rows) => Err(bounds.cannot(Adopt::Rows, why)),
-            Some(Adopt::Beginning) => Ok((bounds.new_log(), false)),
+            Some(Adopt::Beginning) => Ok(bounds.new_log()),
         };
     }
     let mut adopted = Adopted::fresh(metadata.log, committed.max(bounds.start));
     adopted.unfinished = unfinished.filter(|&end| end >= bounds.start);
-    adopted.ask_through = adopted.unfinished;
+    adopted.ask_through = ask_through.filter(|&through| through >= bounds.start);
     adopted.state = metadata.state.filter(|&state| state >= bounds.start && state <= committed);
     if committed < bounds.start {
         adopted.truncated = Some(Truncated { from: committed, to: bounds.start });
     }
-    Ok((adopted, true))
+    adopted.is_committed = true;
+    Ok(adopted)
 }
 
 /// What the log says about the last row that ClickHouse holds of a partition.

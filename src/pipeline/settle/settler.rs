@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use super::SettleError;
 use super::metadata::Metadata;
+use super::{Adopted, SettleError};
 use crate::log::{Lane, LogError, NewRecord, Topic};
 use crate::model::{LogId, Offset, ResumeAt};
 use crate::pipeline::detect::Checkpoint;
@@ -18,18 +18,24 @@ pub(crate) struct Settler {
     committed: AtomicI64,
     /// Where the last checkpoint was made, or [`NONE`]: every commit repeats it.
     state: AtomicI64,
+    /// Until the commit has passed it, every commit repeats it.
+    ask_through: Option<Offset>,
 }
 
 /// No offset.
 const NONE: i64 = -1;
 
 impl Settler {
-    /// `log` and `resume_at` as [`super::adopt()`] found or drew them; `state` where the checkpoint was made that the walk
-    /// was restored from. `None` if it was not: what lies in `jwtrail.state` is then nobody's state, until a checkpoint
-    /// is complete.
-    pub(crate) fn new(lane: Arc<dyn Lane>, log: LogId, resume_at: ResumeAt, state: Option<Offset>) -> Self {
-        let committed = AtomicI64::new(resume_at.offset().get());
-        Self { lane, log, committed, state: AtomicI64::new(state.map_or(NONE, Offset::get)) }
+    /// Goes on as `adopted`; `state` is where the checkpoint was made that the walk was restored from. `None` if it was
+    /// not: what lies in `jwtrail.state` is then nobody's state, until a checkpoint is complete.
+    pub(crate) fn new(lane: Arc<dyn Lane>, adopted: &Adopted, state: Option<Offset>) -> Self {
+        Self {
+            lane,
+            log: adopted.log.clone(),
+            committed: AtomicI64::new(adopted.resume_at.offset().get()),
+            state: AtomicI64::new(state.map_or(NONE, Offset::get)),
+            ask_through: adopted.ask_through,
+        }
     }
 
     /// How many offsets lie between the commit and the end of the log.
@@ -43,6 +49,12 @@ impl Settler {
         self.state().is_some()
     }
 
+    /// What a commit at `resume_at` says, if it reserves up to `end`.
+    fn metadata(&self, resume_at: ResumeAt, end: Option<Offset>, state: Option<Offset>) -> Metadata {
+        let ask = self.ask_through.filter(|&through| through >= resume_at.offset());
+        Metadata::new(self.log.clone(), end, state).asking(ask)
+    }
+
     fn state(&self) -> Option<Offset> {
         Offset::new(self.state.load(Ordering::Relaxed))
     }
@@ -52,8 +64,8 @@ impl Settler {
     ///
     /// A block that a former owner reserved is not reserved again: its forwards are in the log.
     pub(crate) async fn reserve(&self, block: &CutBlock) -> Result<(), SettleError> {
-        let metadata = Metadata::new(self.log.clone(), Some(block.id().last), self.state());
         let resume_at = ResumeAt::at(block.id().first);
+        let metadata = self.metadata(resume_at, Some(block.id().last), self.state());
         Ok(self.lane.commit(resume_at, &metadata.encode(), forwards(block)).await?)
     }
 
@@ -71,7 +83,7 @@ impl Settler {
             Some(checkpoint) if checkpoint.complete => Some(resume_at.offset()),
             _ => self.state(),
         };
-        let metadata = Metadata::new(self.log.clone(), next.map(|next| next.id().last), state);
+        let metadata = self.metadata(resume_at, next.map(|next| next.id().last), state);
         let mut records = next.map(forwards).unwrap_or_default();
         records.extend(block.summary().map(|summary| (Topic::Summaries, summary.clone())));
         let changes = checkpoint.iter().flat_map(|checkpoint| &checkpoint.records);

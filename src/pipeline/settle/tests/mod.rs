@@ -53,8 +53,7 @@ fn told(outcome: Result<Adopted, SettleError>) -> String {
 fn a_commit_of_ours_is_gone_on_from() {
     let check = |committed: i64, end: Option<i64>, choice: Option<Adopt>, expected: &str| {
         let metadata = Metadata::new(old_log(), end.map(at), None);
-        let outcome =
-            go_on(bounds(), ResumeAt::at(at(committed)), metadata, choice).map(|(adopted, _)| adopted);
+        let outcome = go_on(bounds(), ResumeAt::at(at(committed)), metadata, choice);
         assert_eq!(told(outcome), expected, "commit {committed}, end {end:?}, {choice:?}");
     };
     check(150, None, None, "same log at 150");
@@ -79,8 +78,7 @@ fn a_commit_of_ours_is_gone_on_from() {
 fn a_checkpoint_is_gone_by_if_the_log_goes_on_from_it() {
     let check = |committed: i64, state: i64, expected: &str| {
         let metadata = Metadata::new(old_log(), None, Offset::new(state));
-        let outcome =
-            go_on(bounds(), ResumeAt::at(at(committed)), metadata, None).map(|(adopted, _)| adopted);
+        let outcome = go_on(bounds(), ResumeAt::at(at(committed)), metadata, None);
         assert_eq!(told(outcome), expected, "commit {committed}, state {state}");
     };
     check(150, 120, "same log at 150, state of 120");
@@ -91,6 +89,22 @@ fn a_checkpoint_is_gone_by_if_the_log_goes_on_from_it() {
     check(90, 90, "same log at 100, lost 90-100");
     check(150, 151, "same log at 150");
     check(201, 150, "new log at 100");
+}
+
+#[test]
+fn what_was_to_be_asked_for_is_asked_for_by_the_next_owner() {
+    let check = |committed: i64, end: Option<i64>, ask: i64, expected: &str| {
+        let metadata = Metadata::new(old_log(), end.map(at), None).asking(Offset::new(ask));
+        let outcome = go_on(bounds(), ResumeAt::at(at(committed)), metadata, None);
+        assert_eq!(told(outcome), expected, "commit {committed}, end {end:?}, ask {ask}");
+    };
+    check(140, None, 149, "same log at 140, ask through 149");
+    check(140, Some(144), 149, "same log at 140, block to 144, ask through 149");
+    check(140, Some(160), 149, "same log at 140, block to 160, ask through 160");
+    check(150, None, 149, "same log at 150");
+    check(40, None, 149, "same log at 100, lost 40-100, ask through 149");
+    // Rows of records that the log does not hold.
+    check(140, None, 200, "adoption_undecided");
 }
 
 #[test]

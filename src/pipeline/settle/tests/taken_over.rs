@@ -41,7 +41,9 @@ impl House {
     }
 
     async fn adopt(&self, assigned: &Assigned) -> Adopted {
-        adopt(assigned, Topic::Events, &self.store, None).await.unwrap()
+        let adopted = adopt(assigned, Topic::Events, &self.store, None).await.unwrap();
+        adopted.commit(assigned.lane.as_ref()).await.unwrap();
+        adopted
     }
 
     /// Subjects of the rows, sorted: each as often as it is there.
@@ -69,7 +71,7 @@ async fn walk(assigned: &Assigned, adopted: &Adopted) -> CutBlock {
 }
 
 fn settler(assigned: &Assigned, adopted: &Adopted) -> Settler {
-    Settler::new(Arc::clone(&assigned.lane), adopted.log.clone(), adopted.resume_at, adopted.state)
+    Settler::new(Arc::clone(&assigned.lane), adopted, adopted.state)
 }
 
 /// Takes the partition over and stores and releases all that is there.
@@ -167,14 +169,33 @@ async fn a_reset_by_hand_stops_until_someone_decides() {
     let house = House::new().await;
     house.append(&["alice", "bob"]).await;
     run(&house).await;
-    let (_member, mut assigned) = house.log.own(PARTITION).await;
+    let (member, mut assigned) = house.log.own(PARTITION).await;
     let commit = assigned.commit.as_mut().unwrap();
     commit.metadata.clear();
     commit.resume_at = ResumeAt::at(Offset::ZERO);
     let undecided = adopt(&assigned, Topic::Events, &house.store, None).await.unwrap_err();
     assert_eq!(undecided.code(), "adoption_undecided");
     let adopted = adopt(&assigned, Topic::Events, &house.store, Some(Adopt::Commit)).await.unwrap();
-    let block = walk(&assigned, &adopted).await;
-    house.store.put(&block, adopted.put_of(block.id().first), &Patience::default()).await.unwrap();
+    adopted.commit(assigned.lane.as_ref()).await.unwrap();
+    // Killed before it has stored anything: nobody decides anew, and the next owner asks as this one would have.
+    drop((member, assigned));
+    run(&house).await;
     assert_eq!(house.subjects().await, ["alice", "bob"], "walked again, not stored again");
+}
+
+/// What was found must be told before the commit stands: an owner that dies in between has changed nothing.
+#[tokio::test]
+async fn what_is_adopted_is_found_again_until_it_is_committed() {
+    let house = House::new().await;
+    house.append(&["alice"]).await;
+    let (member, assigned) = house.log.own(PARTITION).await;
+    let first = adopt(&assigned, Topic::Events, &house.store, None).await.unwrap();
+    drop((member, assigned));
+    let (member, assigned) = house.log.own(PARTITION).await;
+    assert!(assigned.commit.is_none());
+    let adopted = house.adopt(&assigned).await;
+    assert_ne!(adopted.log, first.log);
+    drop((member, assigned));
+    let (_member, assigned) = house.log.own(PARTITION).await;
+    assert_eq!(house.adopt(&assigned).await.log, adopted.log);
 }
