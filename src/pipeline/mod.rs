@@ -69,8 +69,9 @@ pub(crate) trait LaneWalk: Send {
     fn walk(&mut self, batch: &Batch, range: Range<usize>, block: Option<&mut Block>);
 
     /// Which records of those that are walked next are repeats, of events that have a row further back than ids are
-    /// remembered. Nothing but events is ever held back.
-    fn drop_repeats(&mut self, _stored_before: HashSet<Offset>) {}
+    /// remembered: those that are attested of one that is (`true`), the others of one that is not, for whoever cannot
+    /// sign must not have what is signed dropped. Nothing but events is ever held back.
+    fn drop_repeats(&mut self, _stored_before: HashSet<(Offset, bool)>) {}
 
     /// The stream time at which something would be said although nothing else happened; `None` while nothing is
     /// pending. Where no record comes by then, a tick has to.
@@ -103,7 +104,7 @@ pub(crate) struct Walk {
     detector: detect::Detector,
     pulse: summarize::Pulse,
     /// What [`LaneWalk::drop_repeats`] was told.
-    stored_before: HashSet<Offset>,
+    stored_before: HashSet<(Offset, bool)>,
     /// Where the rows of this walk lie: an alert carries its whole row.
     origin: Origin,
 }
@@ -183,7 +184,8 @@ impl Walk {
         }
         // A record is judged where it is walked to its end: not where it is forwarded, and its copy is no repeat of it.
         let is_repeat = self.detector.is_repeat(&checked, record, &self.snapshots.detect);
-        if is_repeat || self.stored_before.contains(&record.offset) {
+        let stored_before = (record.offset, checked.attested_by.is_some());
+        if is_repeat || self.stored_before.contains(&stored_before) {
             return WayOut::Dropped(detect::Dropped { reason: detect::DropReason::Duplicate, checked });
         }
         let enriched = enrich::enrich(checked, &self.snapshots.enrich, &mut self.enricher);
@@ -226,7 +228,7 @@ impl LaneWalk for Walk {
         }
     }
 
-    fn drop_repeats(&mut self, stored_before: HashSet<Offset>) {
+    fn drop_repeats(&mut self, stored_before: HashSet<(Offset, bool)>) {
         self.stored_before = stored_before;
     }
 

@@ -1,7 +1,7 @@
 //! Records that were held back while the log was away, and may lie in it twice: looked up before they are walked.
 //!
-//! Such a record R is a repeat if a row of its event lies at a lower offset of the same partition: for a copy has the
-//! same key, and where a record is forwarded its copy is looked up at home. This is a function of the log alone, so
+//! Such a record R is a repeat if a row of its event, attested as R is or is not, lies at a lower offset of the same
+//! partition: for a copy has the same key, and where a record is forwarded its copy is looked up at home. This is a function of the log alone, so
 //! that every walk decides the same:
 //!
 //! - A first walk asks only when everything before R's part is settled. The part spans less than the ids that `detect`
@@ -45,14 +45,15 @@ impl Context {
         }
     }
 
-    /// Those of the held-back records of `range` that are repeats. Asks until ClickHouse answers.
+    /// Those of the held-back records of `range` that are repeats if they are attested (`true`), or if they are not: as
+    /// for [`crate::pipeline::LaneWalk::drop_repeats`]. Asks until ClickHouse answers.
     pub(super) async fn repeats(
         &self,
         origin: &Origin,
         batch: &Batch,
         range: Range<usize>,
         patience: &Patience,
-    ) -> Result<HashSet<Offset>, LaneError> {
+    ) -> Result<HashSet<(Offset, bool)>, LaneError> {
         if !batch.has_header(RETRIED_HEADER) {
             return Ok(HashSet::new());
         }
@@ -68,8 +69,14 @@ impl Context {
             return Ok(HashSet::new());
         }
         let stored = patience.wait_out(|| self.store.stored_at(origin, &names, since)).await?;
-        let both = names.iter().zip(&offsets);
-        let is_repeat = |(name, offset): &(_, &Offset)| stored.get(*name).is_some_and(|at| at < *offset);
-        Ok(both.filter(is_repeat).map(|(_, offset)| *offset).collect())
+        let mut repeats = HashSet::new();
+        for (name, offset) in names.into_iter().zip(offsets) {
+            for attested in [false, true] {
+                if stored.get(&(name.clone(), attested)).is_some_and(|at| *at < offset) {
+                    repeats.insert((offset, attested));
+                }
+            }
+        }
+        Ok(repeats)
     }
 }

@@ -275,10 +275,10 @@ impl Statements for MemoryTables {
         let mut first = BTreeMap::new();
         for row in rows.filter(wanted) {
             let name = (text(row, "tenant"), text(row, "gateway"), text(row, "event_id"));
-            let lowest = first.entry(name).or_insert(u64::MAX);
+            let lowest = first.entry((name, row["proof"] != "none")).or_insert(u64::MAX);
             *lowest = number(row, "offset").min(*lowest);
         }
-        let named = |((tenant, gateway, id), offset)| (tenant, gateway, id, offset);
+        let named = |(((tenant, gateway, id), attested), offset)| (tenant, gateway, id, attested, offset);
         Ok(first.into_iter().map(named).collect())
     }
 }

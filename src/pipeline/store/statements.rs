@@ -129,9 +129,11 @@ impl Statements for Client {
         ids: Vec<String>,
         since: UnixMs,
     ) -> Result<Vec<EventRow>, ClickHouseError> {
-        let sql = "SELECT toString(tenant), toString(gateway), toString(event_id), min(offset) FROM events \
+        let sql = "SELECT toString(tenant), toString(gateway), toString(event_id), \
+                   toBool(proof != 'none') AS is_attested, min(offset) FROM events \
                    WHERE log = ? AND topic = ? AND partition = ? AND received_at >= fromUnixTimestamp64Milli(?) \
-                   AND event_id IN (SELECT toUUID(arrayJoin(?))) GROUP BY tenant, gateway, event_id";
+                   AND event_id IN (SELECT toUUID(arrayJoin(?))) \
+                   GROUP BY tenant, gateway, event_id, is_attested";
         let query = self.query(sql).bind(origin.log.as_str()).bind(origin.topic.name());
         let query = query.bind(origin.partition.0).bind(since.get()).bind(ids);
         Ok(query.fetch_all().await?)

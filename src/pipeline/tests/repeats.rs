@@ -65,6 +65,16 @@ fn a_block_walked_again_drops_the_same_records_and_none_of_its_own() {
 }
 
 #[test]
+fn a_row_that_nobody_signed_does_not_have_a_signed_record_dropped_nor_the_reverse() {
+    let all = batch(&[(0, 1), (0, 2)]);
+    // Neither is signed.
+    let mut walk = walk_of(1, PartitionId(0));
+    let at = |offset| Offset::new(offset).unwrap();
+    walk.drop_repeats(HashSet::from([(at(0), true), (at(1), false)]));
+    assert_eq!(words(&mut walk, &all, 0..all.len()), ["walked", "dropped"]);
+}
+
+#[test]
 fn a_forwarded_record_and_its_copy_are_one_event() {
     let value = numbered(1);
     let record = |value: &[u8], headers: &[(String, Vec<u8>)]| {
