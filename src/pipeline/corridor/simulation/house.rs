@@ -73,6 +73,8 @@ impl House {
                 min_age: Duration::from_millis(4),
                 age_per_partition: Duration::ZERO,
                 tick_after: Duration::from_millis(20),
+                // A checkpoint with some blocks and not with others.
+                checkpoint: CheckpointPace { every: Duration::from_millis(10), ..CheckpointPace::default() },
                 ..Pace::default()
             },
             metrics: Metrics::new(),
