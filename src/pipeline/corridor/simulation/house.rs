@@ -74,7 +74,7 @@ impl House {
                 age_per_partition: Duration::ZERO,
                 tick_after: Duration::from_millis(20),
                 // A checkpoint with some blocks and not with others.
-                checkpoint: CheckpointPace { every: Duration::from_millis(10), ..CheckpointPace::default() },
+                checkpoint: CheckpointPace { every: Duration::from_millis(30), ..CheckpointPace::default() },
                 ..Pace::default()
             },
             metrics: Metrics::new(),

@@ -30,6 +30,18 @@ async fn play(ops: &[Op]) -> Result<(), String> {
 /// How many histories are played at the same time.
 const SIDE_BY_SIDE: u32 = 16;
 
+/// Threads and `select!` have their own order each time: what failed once need not at the next try.
+const REPETITIONS: usize = 8;
+
+/// Plays histories side by side; the number of one that failed, and why.
+async fn play_all(histories: impl Iterator<Item = Vec<Op>>) -> Option<(usize, String)> {
+    let mut playing = JoinSet::new();
+    for (number, ops) in histories.enumerate() {
+        playing.spawn(async move { (number, play(&ops).await) });
+    }
+    playing.join_all().await.into_iter().find_map(|(number, played)| Some((number, played.err()?)))
+}
+
 /// A few dozen histories, or `PROPTEST_CASES` of them, from `PROPTEST_RNG_SEED`. They mostly wait, so they go on side by
 /// side; one that fails is played again alone, and shrunk.
 #[test]
@@ -49,17 +61,14 @@ fn any_history_ends_as_one_uninterrupted_walk_does() {
         let count = left.min(SIDE_BY_SIDE);
         left -= count;
         let trees: Vec<_> = (0..count).map(|_| histories.new_tree(&mut runner).unwrap()).collect();
-        let failed = runtime.block_on(async {
-            let mut playing = JoinSet::new();
-            for (number, ops) in trees.iter().map(ValueTree::current).enumerate() {
-                playing.spawn(async move { (number, play(&ops).await) });
-            }
-            playing.join_all().await.into_iter().find_map(|(number, played)| Some((number, played.err()?)))
-        });
+        let failed = runtime.block_on(play_all(trees.iter().map(ValueTree::current)));
         let Some((number, why)) = failed else { continue };
         let tree = trees.into_iter().nth(number).unwrap();
         let ops = tree.current();
-        let again = |ops: Vec<Op>| runtime.block_on(play(&ops)).map_err(TestCaseError::fail);
+        let again = |ops: Vec<Op>| match runtime.block_on(play_all(std::iter::repeat_n(ops, REPETITIONS))) {
+            Some((_, why)) => Err(TestCaseError::fail(why)),
+            None => Ok(()),
+        };
         let shrunk = runner.run_one(tree, again);
         panic!("{why}\nof {ops:?}\nshrunk: {shrunk:?}");
     }
