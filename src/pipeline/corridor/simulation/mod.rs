@@ -43,7 +43,7 @@ async fn play_all(histories: impl Iterator<Item = Vec<Op>>) -> Option<(usize, St
 }
 
 /// A few dozen histories, or `PROPTEST_CASES` of them, from `PROPTEST_RNG_SEED`. They mostly wait, so they go on side by
-/// side; one that fails is played again alone, and shrunk.
+/// side; one that fails is shrunk.
 #[test]
 fn any_history_ends_as_one_uninterrupted_walk_does() {
     let config = contextualize_config(Config {
