@@ -16,7 +16,7 @@ pub(crate) enum Intake {
     Spooled {
         spool: Arc<Spool>,
         /// Seals `jwtrail-retried`.
-        key: hmac::Key,
+        key: Arc<hmac::Key>,
     },
 }
 

@@ -127,7 +127,7 @@ impl Node {
         })?;
         let drained = drain.run(Arc::clone(log), self.readiness.clone(), self.lifecycle.clone());
         self.lifecycle.spawn("spool", drained);
-        Ok(Intake::Spooled { spool, key: keys::retried(self.config.ingest_key()?) })
+        Ok(Intake::Spooled { spool, key: Arc::new(keys::retried(self.config.ingest_key()?)) })
     }
 
     fn open_journal(&self) -> anyhow::Result<Arc<dyn EventLog>> {

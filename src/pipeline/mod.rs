@@ -172,10 +172,13 @@ impl Walk {
                 return WayOut::Rejected(rejected);
             }
         };
-        if self.detector.is_set_aside(&decoded.event, record) {
+        let is_set_aside = self.detector.is_set_aside(&decoded.event, record);
+        let mut checked = verify::verify(decoded, record, &self.snapshots.verify);
+        // What is no event bears no name that counts: whoever may write here could fill a tenant's measure with garbage. It
+        // must not silence those who sign.
+        if is_set_aside && checked.attested_by.is_none() {
             return WayOut::Rejected(decode::Rejected::set_aside(record));
         }
-        let mut checked = verify::verify(decoded, record, &self.snapshots.verify);
         // Behind `verify`, because a value that is written anew loses its signature: the copy says who attested it.
         let verify::Checked { decoded, attested_by, .. } = &mut checked;
         let (here, attested_by) = (self.origin.partition, attested_by.as_deref());

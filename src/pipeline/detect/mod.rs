@@ -45,7 +45,9 @@ use super::verify::Checked;
 use crate::log::Record;
 use crate::model::{Case, CaseUpdate, Event, Flag, RuleId, UnixMs};
 
-pub(crate) use catalogue::{JUDGES, RULES, info};
+#[cfg(test)]
+pub(crate) use catalogue::RULES;
+pub(crate) use catalogue::{JUDGES, info};
 pub(crate) use checkpoint::{Checkpoint, NotUsable, Restoring};
 pub(crate) use gateways::GatewayDetector;
 pub(crate) use rulebook::Rulebook;

@@ -90,7 +90,7 @@ impl Epoch {
     /// what the door has refused since its last one.
     pub(super) fn hear(&mut self, heartbeat: HeartbeatSeen, is_whole: bool) -> u64 {
         let refused = heartbeat.refused.unwrap_or_default().saturating_sub(self.refused);
-        self.refused += refused;
+        self.refused = self.refused.saturating_add(refused);
         if self.latest.is_none() {
             self.is_whole = is_whole;
         }
@@ -118,13 +118,17 @@ impl Epoch {
             }
             match self.steps.first_key_value() {
                 Some((&first, _)) if step < first && self.steps.len() >= MAX_STEPS => {
-                    self.before_steps += events;
+                    self.before_steps = self.before_steps.saturating_add(events);
                 }
-                _ => *self.steps.entry(step).or_default() += events,
+                _ => {
+                    let known = self.steps.entry(step).or_default();
+                    *known = known.saturating_add(events);
+                }
             }
         }
         while self.steps.len() > MAX_STEPS {
-            self.before_steps += self.steps.pop_first().map_or(0, |(_, events)| events);
+            let first = self.steps.pop_first().map_or(0, |(_, events)| events);
+            self.before_steps = self.before_steps.saturating_add(first);
         }
         if self.latest.is_some() {
             self.seqs = Seqs::default();
@@ -135,7 +139,7 @@ impl Epoch {
 
     /// Events that were sent up to the end of `step`, as far as they are walked.
     fn seen_by(&self, step: i64) -> u64 {
-        self.before_steps + self.steps.range(..=step).map(|(_, events)| events).sum::<u64>()
+        self.steps.range(..=step).fold(self.before_steps, |sum, (_, &events)| sum.saturating_add(events))
     }
 
     /// Judges what can be judged at `now`, up to when all partitions are walked. `allowed`: what may be missing of any

@@ -21,9 +21,9 @@ pub(super) fn add(hours: &mut Vec<EdgeHour>, more: &[EdgeHour]) {
         let is_full = hours.len() >= MAX_HOURS;
         match hours.iter_mut().find(|known| known.hour == more.hour) {
             Some(known) => {
-                known.uses += more.uses;
-                known.without_client_ip += more.without_client_ip;
-                known.off_clock += more.off_clock;
+                known.uses = known.uses.saturating_add(more.uses);
+                known.without_client_ip = known.without_client_ip.saturating_add(more.without_client_ip);
+                known.off_clock = known.off_clock.saturating_add(more.off_clock);
             }
             None if is_full => {}
             None => hours.push(*more),

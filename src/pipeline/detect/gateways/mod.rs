@@ -133,7 +133,7 @@ impl GatewayDetector {
     ) -> Vec<CaseUpdate> {
         self.begin(record);
         self.walked(summary);
-        self.left_out += summary.left_out;
+        self.left_out = self.left_out.saturating_add(summary.left_out);
         for source in &summary.sources {
             self.take(source, summary, rules);
         }
@@ -231,7 +231,7 @@ impl GatewayDetector {
             // Two heartbeats would have been heard before this one, if the epoch were older than our watch.
             let missed = self.watched_since.map(|since| since + rules.heartbeat_every() * 2);
             let is_whole = missed.is_some_and(|missed| heartbeat.received_at >= missed);
-            gateway.refused += epoch.hear(*heartbeat, is_whole);
+            gateway.refused = gateway.refused.saturating_add(epoch.hear(*heartbeat, is_whole));
         }
         epoch.count(source, summary.through);
     }
