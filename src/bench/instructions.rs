@@ -18,7 +18,7 @@ use super::traffic::Traffic;
 const ROOMS: &str = "jwtrail::bench::rooms::";
 
 /// They and what they measure, in the order in which they are called.
-const FUNCTIONS: [(&str, Room); 7] = [
+const FUNCTIONS: [(&str, Room); 8] = [
     ("decode_run", Room::Decode),
     ("verify_run", Room::Verify),
     ("repeats_run", Room::Repeats),

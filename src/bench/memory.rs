@@ -3,7 +3,7 @@
 //! Eight hours of ten thousand people are simulated once, and lived by as many namesakes as are wanted: each with a
 //! name, a session and tokens of their own, at the places of the one who is copied.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
@@ -12,9 +12,9 @@ use super::report::Report;
 use super::setting::Setting;
 use super::traffic::{PEOPLE, START, TENANTS, plan, push, record};
 use crate::log::{Batch, home_partition};
-use crate::model::{Event, PartitionId};
-use crate::pipeline::Walk;
-use crate::pipeline::detect::StateSize;
+use crate::model::{Event, Offset, PartitionId};
+use crate::pipeline::detect::{Checkpoint, Restoring, StateSize};
+use crate::pipeline::{LaneWalk as _, Walk};
 use crate::simulate::Simulator;
 
 /// As the event topic has on Kafka: each bounds its own state.
@@ -54,7 +54,35 @@ pub(super) fn measure(setting: &Setting, subjects: usize, report: &mut Report) -
         size.bytes += of_walk.bytes;
         size.evicted += of_walk.evicted;
     }
-    report.memory(size, held, resident_bytes()?)
+    report.memory(size, held, resident_bytes()?)?;
+    restore(setting, walks, report)
+}
+
+/// Writes everything down as first checkpoints do, and builds the walks again from that. A log's own time comes on top.
+fn restore(setting: &Setting, mut walks: Vec<Walk>, report: &mut Report) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let checkpoints: Vec<_> =
+        walks.iter_mut().map(|walk| walk.checkpoint(Offset::ZERO, usize::MAX)).collect();
+    let written = began.elapsed();
+    let subjects = walks.iter().map(|walk| walk.detector().size().subjects).sum();
+    drop(walks);
+    let began = Instant::now();
+    let mut restored = 0;
+    for (partition, checkpoint) in (0..).map(PartitionId).zip(&checkpoints) {
+        let mut found = Restoring::new(&setting.bounds.log);
+        for record in &checkpoint.records {
+            found.take(record.key.as_deref().unwrap_or_default(), &record.value);
+        }
+        let (bounds, snapshots) = (setting.bounds.clone(), setting.snapshots.clone());
+        let walk = Walk::restore(bounds, snapshots, partition, &found, Offset::ZERO)?;
+        restored += walk.detector().size().subjects;
+    }
+    anyhow::ensure!(restored == subjects, "{restored} of {subjects} subjects were restored");
+    let (keys, bytes) = (
+        checkpoints.iter().map(|made| made.records.len()).sum(),
+        checkpoints.iter().map(Checkpoint::bytes).sum(),
+    );
+    report.restored(subjects, keys, bytes, written, began.elapsed())
 }
 
 /// The same use by somebody else of that name: another subject, session, token and event, at the same place.

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
@@ -64,6 +65,27 @@ impl Report {
             "what": "memory", "subjects": size.subjects, "tokens": size.tokens, "evicted": size.evicted,
             "state_bytes": size.bytes, "state_bytes_per_subject": state, "held_bytes_per_subject": held,
             "resident_bytes": resident,
+        }))
+    }
+
+    /// The state of so many subjects as a checkpoint: how large, how long it took to write and to restore.
+    pub(super) fn restored(
+        &mut self,
+        subjects: usize,
+        keys: usize,
+        bytes: usize,
+        written: Duration,
+        restored: Duration,
+    ) -> anyhow::Result<()> {
+        let per_100k = |took: Duration| took.as_secs_f64() * 100_000.0 / subjects.max(1) as f64;
+        let (written_s, restored_s) = (per_100k(written), per_100k(restored));
+        println!(
+            "  as a checkpoint: {keys} keys, {bytes} bytes; per 100,000 subjects {written_s:.3} s to write, \
+             {restored_s:.3} s to restore"
+        );
+        self.line(&json!({
+            "what": "checkpoint", "subjects": subjects, "keys": keys, "bytes": bytes,
+            "written_seconds_per_100k_subjects": written_s, "restored_seconds_per_100k_subjects": restored_s,
         }))
     }
 

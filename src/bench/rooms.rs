@@ -20,6 +20,9 @@ use crate::pipeline::verify::{self, Checked, Trust};
 /// Records that go through a room before the next one has its turn: few enough to stay in the cache.
 const RUN_RECORDS: usize = 128;
 
+/// Records between two checkpoints: a fourth of what a lane waits for, since a round has not many more.
+const CHECKPOINT_RECORDS: usize = 50_000;
+
 /// What is measured.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Room {
@@ -38,10 +41,12 @@ pub(super) enum Room {
     Together,
     /// `Walk::walk` into a block: all that is not I/O.
     Walk,
+    /// The same, and what changed is written down every [`CHECKPOINT_RECORDS`].
+    Checkpointed,
 }
 
 impl Room {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Decode,
         Self::Verify,
         Self::Repeats,
@@ -51,6 +56,7 @@ impl Room {
         Self::Store,
         Self::Together,
         Self::Walk,
+        Self::Checkpointed,
     ];
 
     pub(super) const fn as_str(self) -> &'static str {
@@ -64,6 +70,7 @@ impl Room {
             Self::Store => "store",
             Self::Together => "rooms together",
             Self::Walk => "rooms and rows",
+            Self::Checkpointed => "and checkpoints",
         }
     }
 }
@@ -93,7 +100,8 @@ impl Costs {
         }
         let mut costs = rooms.costs;
         costs.0[Room::Together as usize] = together(traffic, setting);
-        costs.0[Room::Walk as usize] = into_blocks(traffic, setting);
+        costs.0[Room::Walk as usize] = into_blocks(traffic, setting, usize::MAX);
+        costs.0[Room::Checkpointed as usize] = into_blocks(traffic, setting, CHECKPOINT_RECORDS);
         Ok(costs)
     }
 
@@ -243,13 +251,20 @@ fn step_run(walk: &mut Walk, batch: &Batch) {
     }
 }
 
-/// The whole step into blocks, each cut when it is full.
-fn into_blocks(traffic: &Traffic, setting: &Setting) -> Cost {
+/// The whole step into blocks, each cut when it is full; a checkpoint every so many records.
+fn into_blocks(traffic: &Traffic, setting: &Setting, checkpoint_records: usize) -> Cost {
+    let mut unwritten = 0;
     let (mut cost, mut walk) = (Cost::default(), setting.walk());
     let origin = setting.origin();
     let mut block = setting.block(origin.clone(), Offset::ZERO);
     for batch in &traffic.batches {
         cost.add(batch.len(), || walk.walk(batch, 0..batch.len(), Some(&mut block)));
+        unwritten += batch.len();
+        if unwritten >= checkpoint_records {
+            unwritten = 0;
+            let end = batch.position().unwrap_or_default();
+            cost.add(0, || drop(walk.checkpoint(end, usize::MAX)));
+        }
         if block.is_full(1) {
             let (full, end) = (block, batch.position().unwrap_or_default());
             block = setting.block(origin.clone(), end);
