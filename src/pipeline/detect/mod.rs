@@ -107,7 +107,7 @@ pub(crate) struct Assessed<'r> {
     pub(crate) enriched: Enriched<'r>,
     /// The cases that this record opened, touched or closed, one revision each.
     pub(crate) cases: Vec<CaseUpdate>,
-    /// What each rule that judges events said, in the order of [`RULES`]: why it fired or did not.
+    /// What each rule that judges events said, in the order of [`RuleId`]: why it fired or did not.
     pub(crate) rulings: [Ruling; JUDGES],
 }
 
@@ -226,7 +226,7 @@ impl Detector {
         }
     }
 
-    /// The answers in the order of [`RULES`].
+    /// The answers in the order of [`RuleId`].
     fn judge(&mut self, enriched: &Enriched<'_>, rules: &Rulebook) -> [Why; JUDGES] {
         let cases = &mut self.cases;
         let (leak, in_request) = leak::judge(enriched, rules, cases);
