@@ -10,16 +10,17 @@ use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::Names;
 use super::context::GroupContext;
 use super::group::Command;
 use super::lane::{KafkaLane, LaneState};
 use super::owner::Owner;
 use super::settings::{Settings, create_plain};
+use super::{Names, hanging};
 use crate::lifecycle::Lifecycle;
 use crate::log::{Assigned, Commit, LogError, MemberEvent};
 use crate::model::Offset;
 
+const DOING: &str = "taking over a partition";
 /// How long one request may take before it is tried again.
 const REQUEST: Duration = Duration::from_secs(12);
 /// Between two tries.
@@ -87,7 +88,7 @@ impl TakeOver {
         let committed = self
             .consumer
             .committed_offsets(self.list(lanes.iter().map(|lane| (lane, KafkaOffset::Invalid)))?, REQUEST)
-            .map_err(|error| unavailable(&error))?;
+            .map_err(|error| hanging::of_commits(DOING, &error))?;
         let mut taken = Vec::with_capacity(lanes.len());
         for lane in lanes {
             let partition = lane.state().partition;
@@ -137,10 +138,7 @@ impl TakeOver {
                     Err(error) => drop(done.send(Err(error))),
                 }
             })
-            .map_err(|error| LogError::Broken {
-                doing: "taking over a partition",
-                cause: error.to_string(),
-            })?;
+            .map_err(|error| LogError::Broken { doing: DOING, cause: error.to_string() })?;
         }
         drop(done);
         // Every thread answers, so the channel closes when all have.
@@ -173,9 +171,10 @@ impl TakeOver {
         }
         for taken in taken {
             let partition = super::raw(taken.lane.state().partition);
-            let queue = self.consumer.split_partition_queue(&self.topic, partition).ok_or_else(|| {
-                LogError::Broken { doing: "taking over a partition", cause: "it has no queue".to_owned() }
-            })?;
+            let queue = self
+                .consumer
+                .split_partition_queue(&self.topic, partition)
+                .ok_or_else(|| LogError::Broken { doing: DOING, cause: "it has no queue".to_owned() })?;
             taken.lane.state().open(queue, taken.position());
         }
         self.consumer.incremental_assign(&list).map_err(|error| unavailable(&error))?;
@@ -212,11 +211,11 @@ impl Taken {
 
 fn known(offset: i64) -> Result<Offset, LogError> {
     Offset::new(offset).ok_or_else(|| LogError::Unavailable {
-        doing: "taking over a partition",
+        doing: DOING,
         cause: "the broker does not say where it starts and ends".to_owned(),
     })
 }
 
 fn unavailable(error: &KafkaError) -> LogError {
-    LogError::Unavailable { doing: "taking over a partition", cause: error.to_string() }
+    LogError::Unavailable { doing: DOING, cause: error.to_string() }
 }

@@ -13,6 +13,7 @@ mod assign;
 mod context;
 mod generation;
 mod group;
+mod hanging;
 mod lane;
 mod owner;
 mod scan;

@@ -15,7 +15,7 @@ use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 use super::context::GroupContext;
 use super::lane::push;
 use super::settings::{Settings, create};
-use super::{REQUEST, blocking, failed, raw};
+use super::{REQUEST, blocking, failed, hanging, raw};
 use crate::log::{Batch, LogError, Scan, Topic};
 use crate::model::{Offset, PartitionId};
 
@@ -161,9 +161,13 @@ impl Reader {
             self.position = self.end;
             return Ok(());
         }
-        while watermarks(&self.consumer, self.topic, &self.name, self.partition)?.1 < self.end {
+        loop {
+            let (_, stable) = watermarks(&self.consumer, self.topic, &self.name, self.partition)?;
+            if stable >= self.end {
+                break;
+            }
             if Instant::now() >= deadline {
-                let cause = format!("a transaction that began before offset {} stays open", self.end);
+                let cause = hanging::of_partition(&self.name, self.partition, stable);
                 return Err(LogError::Unavailable { doing: DOING, cause });
             }
             std::thread::sleep(PAUSE);

@@ -23,6 +23,8 @@ async fn a_scan_waits_for_an_open_transaction_and_gives_up_in_time() {
         let mut impatient = tokio::task::spawn_blocking(begin).await.unwrap().unwrap();
         let failed = impatient.next(&mut Batch::default(), 10).await.unwrap_err();
         assert_eq!(failed.code(), "log_unavailable", "{failed}");
+        let wanted = format!("abort --topic {} --partition 0 --start-offset 0`", subject.events());
+        assert!(failed.to_string().contains(&wanted), "{failed}");
 
         let mut scan = subject.log.scan(Topic::Events, PartitionId(0), None).await.unwrap();
         let decided = tokio::task::spawn_blocking(move || {
