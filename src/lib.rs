@@ -1,6 +1,6 @@
 //! JWTrail: an event-driven audit and anomaly-detection pipeline for JWT use.
 //!
-//! A reader learns the product from [`pipeline`]: one record's walk on one screen. The other modules serve it.
+//! A reader learns the product from `pipeline`: one record's walk on one screen. The other modules serve it.
 
 mod model;
 
