@@ -40,23 +40,68 @@ impl ClickHouseError {
         }
     }
 
-    /// ClickHouse's own number and text. What is in neither list is unclear, and unclear means: try again.
+    /// ClickHouse's own number and text.
     fn from_exception(code: u32, text: String) -> Self {
-        match code {
-            // CANNOT_PARSE_TEXT, ARGUMENT_OUT_OF_BOUND, CANNOT_CONVERT_TYPE, CANNOT_PARSE_NUMBER, INCORRECT_DATA,
-            // TOO_LARGE_ARRAY_SIZE, TOO_LARGE_STRING_SIZE, VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE,
-            // CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN, VIOLATED_CONSTRAINT, UNKNOWN_ELEMENT_OF_ENUM
-            6 | 69 | 70 | 72 | 117 | 128 | 131 | 321 | 349 | 469 | 691 => Self::Refused { code, text },
-            // NO_SUCH_COLUMN_IN_TABLE, NOT_AN_AGGREGATE…UNKNOWN_IDENTIFIER, TYPE_MISMATCH, UNKNOWN_TABLE, SYNTAX_ERROR,
-            // UNKNOWN_FORMAT, UNKNOWN_DATABASE, UNKNOWN_SETTING, READONLY, UNKNOWN_USER, WRONG_PASSWORD,
-            // REQUIRED_PASSWORD, ACCESS_DENIED, AUTHENTICATION_FAILED, SETTING_CONSTRAINT_VIOLATION
-            16 | 47 | 53 | 60 | 62 | 73 | 81 | 115 | 164 | 192 | 193 | 194 | 452 | 497 | 516 => {
-                Self::Misconfigured { code, text }
-            }
-            _ => Self::Unavailable(text),
+        match CODES.iter().find(|(known, _, _)| *known == code).map(|(_, meaning, _)| meaning) {
+            Some(Meaning::Data) => Self::Refused { code, text },
+            Some(Meaning::Ours) => Self::Misconfigured { code, text },
+            Some(Meaning::Passing) | None => Self::Unavailable(text),
         }
     }
 }
+
+/// Whose matter an exception is.
+#[derive(Clone, Copy)]
+enum Meaning {
+    /// It passes: the same statement may succeed later.
+    Passing,
+    /// A value's: the same rows are refused every time.
+    Data,
+    /// Ours or the operator's: a person must change something.
+    Ours,
+}
+
+/// ClickHouse's numbers, what they mean here, and why. One that is not here passes: no row is given up for it.
+const CODES: &[(u32, Meaning, &str)] = &[
+    (159, Meaning::Passing, "TIMEOUT_EXCEEDED: the server is slow now"),
+    (202, Meaning::Passing, "TOO_MANY_SIMULTANEOUS_QUERIES: others are done soon"),
+    (209, Meaning::Passing, "SOCKET_TIMEOUT: the network, not the rows"),
+    (210, Meaning::Passing, "NETWORK_ERROR: the network, not the rows"),
+    (236, Meaning::Passing, "ABORTED: the server is shutting down"),
+    (241, Meaning::Passing, "MEMORY_LIMIT_EXCEEDED: memory is given back"),
+    (242, Meaning::Passing, "TABLE_IS_READ_ONLY: a replica has lost its keeper, and finds it again"),
+    (243, Meaning::Passing, "NOT_ENOUGH_SPACE: the disk is full until someone frees it"),
+    (252, Meaning::Passing, "TOO_MANY_PARTS: merges catch up"),
+    (319, Meaning::Passing, "UNKNOWN_STATUS_OF_INSERT: the rows may be stored"),
+    (394, Meaning::Passing, "QUERY_WAS_CANCELLED: someone killed it"),
+    (999, Meaning::Passing, "KEEPER_EXCEPTION: the keeper is away"),
+    (6, Meaning::Data, "CANNOT_PARSE_TEXT: a value's text"),
+    (69, Meaning::Data, "ARGUMENT_OUT_OF_BOUND: a value is too large or too small"),
+    (70, Meaning::Data, "CANNOT_CONVERT_TYPE: a value does not fit its column"),
+    (72, Meaning::Data, "CANNOT_PARSE_NUMBER: a value's text"),
+    (117, Meaning::Data, "INCORRECT_DATA: a value's bytes"),
+    (128, Meaning::Data, "TOO_LARGE_ARRAY_SIZE: a value is too long"),
+    (131, Meaning::Data, "TOO_LARGE_STRING_SIZE: a value is too long"),
+    (321, Meaning::Data, "VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE: a value does not fit its column"),
+    (349, Meaning::Data, "CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN: a value is missing"),
+    (469, Meaning::Data, "VIOLATED_CONSTRAINT: the table's owner does not want the row"),
+    (691, Meaning::Data, "UNKNOWN_ELEMENT_OF_ENUM: a value is none of the column's"),
+    (16, Meaning::Ours, "NO_SUCH_COLUMN_IN_TABLE: another schema"),
+    (47, Meaning::Ours, "UNKNOWN_IDENTIFIER: another schema"),
+    (53, Meaning::Ours, "TYPE_MISMATCH: another schema"),
+    (60, Meaning::Ours, "UNKNOWN_TABLE: not migrated"),
+    (62, Meaning::Ours, "SYNTAX_ERROR: a server that does not know our SQL"),
+    (73, Meaning::Ours, "UNKNOWN_FORMAT: a server that does not know RowBinary"),
+    (81, Meaning::Ours, "UNKNOWN_DATABASE: not migrated"),
+    (115, Meaning::Ours, "UNKNOWN_SETTING: a server that is too old"),
+    (164, Meaning::Ours, "READONLY: the user may only read"),
+    (192, Meaning::Ours, "UNKNOWN_USER: rights"),
+    (193, Meaning::Ours, "WRONG_PASSWORD: rights"),
+    (194, Meaning::Ours, "REQUIRED_PASSWORD: rights"),
+    (452, Meaning::Ours, "SETTING_CONSTRAINT_VIOLATION: the user's profile forbids a setting"),
+    (497, Meaning::Ours, "ACCESS_DENIED: rights"),
+    (516, Meaning::Ours, "AUTHENTICATION_FAILED: rights"),
+];
 
 impl From<clickhouse::error::Error> for ClickHouseError {
     fn from(error: clickhouse::error::Error) -> Self {
@@ -110,10 +155,22 @@ mod tests {
             ("Code: 516. DB::Exception: Authentication failed", "clickhouse_misconfigured"),
             ("Code: 252. DB::Exception: Too many parts", "clickhouse_unavailable"),
             ("Code: 241. DB::Exception: Memory limit exceeded", "clickhouse_unavailable"),
+            ("Code: 243. DB::Exception: Cannot reserve 1 MiB", "clickhouse_unavailable"),
+            ("Code: 242. DB::Exception: Table is in readonly mode", "clickhouse_unavailable"),
+            ("Code: 164. DB::Exception: Cannot execute query in readonly mode", "clickhouse_misconfigured"),
+            ("Code: 7777. DB::Exception: Of a later version", "clickhouse_unavailable"),
             ("<html>502 Bad Gateway</html>", "clickhouse_unavailable"),
         ] {
             let error: ClickHouseError = clickhouse::error::Error::BadResponse(text.to_owned()).into();
             assert_eq!(error.code(), code, "{text}");
+        }
+    }
+
+    #[test]
+    fn each_number_is_told_once_and_with_its_reason() {
+        for (index, (code, _, why)) in CODES.iter().enumerate() {
+            assert!(CODES[..index].iter().all(|(earlier, _, _)| earlier != code), "{code} twice");
+            assert!(why.contains(": "), "{code}: {why}");
         }
     }
 }
