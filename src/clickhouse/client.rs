@@ -14,6 +14,8 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// unclear, and is asked about.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 const END_TIMEOUT: Duration = Duration::from_secs(180);
+/// How long a question may wait for its whole answer: a ClickHouse that is frozen keeps its connections open.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// ClickHouse, with one database. Cheap to clone; connections are pooled.
 #[derive(Clone)]
@@ -31,6 +33,23 @@ pub(crate) struct InsertLabel<'a> {
     pub(crate) log_comment: Option<&'a str>,
 }
 
+/// What ClickHouse answers to a question, or `Unavailable` if it takes too long.
+pub(crate) async fn answered<T>(
+    answer: impl Future<Output = Result<T, clickhouse::error::Error>>,
+) -> Result<T, ClickHouseError> {
+    within(ANSWER_TIMEOUT, answer).await
+}
+
+async fn within<T>(
+    limit: Duration,
+    answer: impl Future<Output = Result<T, clickhouse::error::Error>>,
+) -> Result<T, ClickHouseError> {
+    match tokio::time::timeout(limit, answer).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(ClickHouseError::Unavailable(format!("no answer within {} s", limit.as_secs()))),
+    }
+}
+
 /// The query's answer as JSON, a row a line.
 pub(crate) async fn json_rows(query: clickhouse::query::Query) -> Result<Bytes, ClickHouseError> {
     let query = query
@@ -39,7 +58,7 @@ pub(crate) async fn json_rows(query: clickhouse::query::Query) -> Result<Bytes, 
         // Times within the evidence stay the texts that they are.
         .with_setting("input_format_try_infer_datetimes", "0")
         .with_setting("input_format_try_infer_dates", "0");
-    Ok(query.fetch_bytes("JSONEachRow")?.collect().await?)
+    answered(async { query.fetch_bytes("JSONEachRow")?.collect().await }).await
 }
 
 impl Client {
@@ -71,12 +90,12 @@ impl Client {
 
     /// Runs a statement as it is (`?` means nothing), in our database.
     pub(crate) async fn execute(&self, sql: &str) -> Result<(), ClickHouseError> {
-        Ok(self.http.query_raw(sql).with_setting("database", &self.database).execute().await?)
+        within(END_TIMEOUT, self.http.query_raw(sql).with_setting("database", &self.database).execute()).await
     }
 
     /// Runs a statement outside our database, which may not exist yet.
     pub(super) async fn execute_outside(&self, sql: &str) -> Result<(), ClickHouseError> {
-        Ok(self.http.query_raw(sql).execute().await?)
+        answered(self.http.query_raw(sql).execute()).await
     }
 
     /// Whether ClickHouse answers.
@@ -124,10 +143,22 @@ impl Client {
         let sql = "SELECT name, type FROM system.columns WHERE database = ? AND table = ?";
         let query = self.http.query(sql).bind(&self.database).bind(table);
         let there: HashMap<String, String> =
-            query.fetch_all::<(String, String)>().await?.into_iter().collect();
+            answered(query.fetch_all::<(String, String)>()).await?.into_iter().collect();
         match columns.0.iter().find(|(name, kind)| there.get(*name) != Some(kind)) {
             None => Ok(()),
             Some((name, _)) => Err(ClickHouseError::SchemaDiffers { table, column: (*name).to_owned() }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_question_that_is_never_answered_is_given_up() {
+        let frozen = std::future::pending::<Result<(), clickhouse::error::Error>>();
+        let error = within(Duration::ZERO, frozen).await.unwrap_err();
+        assert!(matches!(error, ClickHouseError::Unavailable(_)), "{error}");
     }
 }

@@ -1,5 +1,6 @@
 //! Brings the database to the schema of `schemas/clickhouse/`: idempotent, versioned, each file applied once.
 
+use super::client::answered;
 use super::{ClickHouseError, Client};
 
 /// One schema file, embedded in the binary.
@@ -41,10 +42,8 @@ pub(crate) async fn migrate(client: &Client) -> Result<Vec<&'static str>, ClickH
              COMMENT 'Which schema files were applied, each with the SHA-256 of its text'",
         )
         .await?;
-    let applied: Vec<(u32, String)> = client
-        .query("SELECT version, checksum FROM schema_versions FINAL ORDER BY version")
-        .fetch_all()
-        .await?;
+    let noted = client.query("SELECT version, checksum FROM schema_versions FINAL ORDER BY version");
+    let applied: Vec<(u32, String)> = answered(noted.fetch_all()).await?;
     let known = MIGRATIONS.last().map_or(0, |last| last.version);
     if let Some(&(found, _)) = applied.iter().find(|(version, _)| *version > known) {
         return Err(ClickHouseError::SchemaNewer { found, known });
@@ -69,7 +68,8 @@ async fn apply(client: &Client, migration: &Migration, checksum: &str) -> Result
         client.execute(statement).await?;
     }
     let note = "INSERT INTO schema_versions (version, name, checksum) VALUES (?, ?, ?)";
-    Ok(client.query(note).bind(migration.version).bind(migration.name).bind(checksum).execute().await?)
+    let note = client.query(note).bind(migration.version).bind(migration.name).bind(checksum);
+    answered(note.execute()).await
 }
 
 /// The statements of a schema file. The files keep to one rule: a statement ends with `;` at a line's end, and no

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::block::BlockId;
 use super::stored_before::EventRow;
 use super::tables::Table;
-use crate::clickhouse::{ClickHouseError, Client, InsertLabel};
+use crate::clickhouse::{ClickHouseError, Client, InsertLabel, answered};
 use crate::log::{Origin, Topic};
 use crate::model::{PartitionId, UnixMs};
 
@@ -80,22 +80,21 @@ impl Statements for Client {
 
     async fn running(&self, origin: &Origin) -> Result<u64, ClickHouseError> {
         let sql = "SELECT count() FROM system.processes WHERE Settings['log_comment'] = ?";
-        Ok(self.query(sql).bind(origin.to_string()).fetch_one().await?)
+        answered(self.query(sql).bind(origin.to_string()).fetch_one()).await
     }
 
     async fn held(&self, block: &BlockId, since: UnixMs) -> Result<HashSet<u64>, ClickHouseError> {
         let sql = "SELECT offset FROM events WHERE log = ? AND topic = ? AND partition = ? \
                    AND offset BETWEEN ? AND ? AND received_at >= fromUnixTimestamp64Milli(?)";
-        let offsets = self
+        let query = self
             .query(sql)
             .bind(block.origin.log.as_str())
             .bind(block.origin.topic.name())
             .bind(block.origin.partition.0)
             .bind(block.first.get())
             .bind(block.last.get())
-            .bind(since.get())
-            .fetch_all::<u64>()
-            .await?;
+            .bind(since.get());
+        let offsets = answered(query.fetch_all::<u64>()).await?;
         Ok(offsets.into_iter().collect())
     }
 
@@ -106,7 +105,7 @@ impl Statements for Client {
     ) -> Result<Option<Newest>, ClickHouseError> {
         let sql = "SELECT toString(log), last, toUnixTimestamp64Milli(received_at) FROM blocks \
                    WHERE topic = ? AND partition = ? ORDER BY received_at DESC, last DESC LIMIT 1";
-        Ok(self.query(sql).bind(topic.name()).bind(partition.0).fetch_optional().await?)
+        answered(self.query(sql).bind(topic.name()).bind(partition.0).fetch_optional()).await
     }
 
     async fn newest_row(
@@ -120,7 +119,7 @@ impl Statements for Client {
                    WHERE topic = ? AND partition = ? AND (? = '' OR log = ?) \
                    AND received_at >= fromUnixTimestamp64Milli(?) ORDER BY received_at DESC, offset DESC LIMIT 1";
         let query = self.query(sql).bind(topic.name()).bind(partition.0).bind(log).bind(log);
-        Ok(query.bind(since.get()).fetch_optional().await?)
+        answered(query.bind(since.get()).fetch_optional()).await
     }
 
     async fn stored_at(
@@ -136,6 +135,6 @@ impl Statements for Client {
                    GROUP BY tenant, gateway, event_id, is_attested";
         let query = self.query(sql).bind(origin.log.as_str()).bind(origin.topic.name());
         let query = query.bind(origin.partition.0).bind(since.get()).bind(ids);
-        Ok(query.fetch_all().await?)
+        answered(query.fetch_all()).await
     }
 }
