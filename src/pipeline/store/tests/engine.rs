@@ -6,6 +6,7 @@ use super::*;
 use crate::clickhouse::testing::{Database, Lose};
 use crate::log::Topic;
 use crate::model::{FindingId, PartitionId, UnixMs};
+use crate::pipeline::patience::Troubles;
 use crate::pipeline::store::tables::{BLOCKS, FINDINGS, REJECTS};
 
 /// A store on a database and a journal of its own.
