@@ -78,8 +78,10 @@ lint: | check-tools ## formatting and clippy, warnings denied
 docs: | check-tools ## the documentation of every item, warnings denied
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 
-# Seconds a target. New inputs go to target/fuzz; one that breaks a target belongs into its corpus in tests/fuzz.
+# Seconds a target, and libFuzzer's seed (0: another one each time). New inputs go to target/fuzz; one that breaks a
+# target belongs into its corpus in tests/fuzz.
 FUZZ_SECONDS ?= 60
+FUZZ_SEED    ?= 0
 FUZZ := cargo fuzz run --fuzz-dir tests/fuzz --target-dir target/fuzz --sanitizer none --dev
 
 fuzz: | check-tools ## fuzz everything that reads what others wrote, FUZZ_SECONDS each
@@ -88,7 +90,7 @@ fuzz: | check-tools ## fuzz everything that reads what others wrote, FUZZ_SECOND
 	  mkdir -p target/fuzz/corpus/$$target; \
 	  echo "fuzz: $$target for $(FUZZ_SECONDS) s"; \
 	  $(FUZZ) $$target target/fuzz/corpus/$$target tests/fuzz/corpus/$$target -- \
-	    -max_total_time=$(FUZZ_SECONDS) -timeout=20 -verbosity=0 -print_final_stats=1; \
+	    -max_total_time=$(FUZZ_SECONDS) -seed=$(FUZZ_SEED) -timeout=20 -verbosity=0 -print_final_stats=1; \
 	done
 
 bench: deps | check-test-tools ## measure the walk, per core, beside a floor that only consumes and inserts

@@ -19,8 +19,13 @@ pub const TARGETS: [(&str, Target); 8] = [
 ];
 
 /// Runs the target of that name.
+///
+/// # Panics
+/// If there is none, as if it had broken: a binary in `tests/fuzz/targets` that fuzzes nothing must not pass.
 pub fn run(name: &str, data: &[u8]) {
-    for (_, target) in TARGETS.iter().filter(|(known, _)| *known == name) {
+    let target = TARGETS.iter().find(|(known, _)| *known == name);
+    assert!(target.is_some(), "no fuzz target is called {name}");
+    if let Some((_, target)) = target {
         target(data);
     }
 }

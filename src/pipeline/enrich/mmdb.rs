@@ -189,7 +189,7 @@ impl Database {
     }
 }
 
-/// `None` without a country: what is nowhere can be no journey's end.
+/// `None` without a country or without a point on the earth: what is nowhere can be no journey's end.
 fn make_place(
     country: &str,
     subdivision: &str,
@@ -198,7 +198,7 @@ fn make_place(
     own_radius_km: Option<f64>,
     narrow: bool,
 ) -> Option<Arc<Place>> {
-    let known = country.len() == 2 && country != "ZZ" && point.0.is_finite() && point.1.is_finite();
+    let known = country.len() == 2 && country != "ZZ" && place::on_earth(point);
     let accuracy_km = own_radius_km.map_or_else(|| radius::guessed_km(country, narrow), radius::own_km);
     known.then(|| place::new(country, subdivision, city, point, accuracy_km, own_radius_km.is_some()))
 }

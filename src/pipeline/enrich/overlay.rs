@@ -96,7 +96,7 @@ impl Line {
             return Err("`country` is an ISO 3166-1 code of two capital letters");
         }
         let place = match (self.lat, self.lon) {
-            (Some(lat), Some(lon)) if (-90.0..=90.0).contains(&lat) && (-180.0..=180.0).contains(&lon) => {
+            (Some(lat), Some(lon)) if place::on_earth((lat, lon)) => {
                 let radius_km = self.radius_km.unwrap_or(0.0);
                 if !(0.0..=20_000.0).contains(&radius_km) {
                     return Err("`radius_km` lies between 0 and 20000");

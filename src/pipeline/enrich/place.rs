@@ -7,7 +7,12 @@ use aws_lc_rs::digest;
 
 use crate::model::Place;
 
-/// `point` is latitude and longitude in degrees.
+/// Whether `point`, latitude and longitude in degrees, lies on the earth. A distance to any other means nothing.
+pub(super) fn on_earth(point: (f64, f64)) -> bool {
+    (-90.0..=90.0).contains(&point.0) && (-180.0..=180.0).contains(&point.1)
+}
+
+/// `point` is latitude and longitude in degrees, [`on_earth`].
 pub(super) fn new(
     country: &str,
     subdivision: &str,
