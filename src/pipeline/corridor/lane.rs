@@ -4,11 +4,13 @@
 //! the block that was cut last (at most one in flight). Everything they share is handed over by value. Where nothing
 //! comes, the owner appends a *tick* if a timer of the walk waits for one.
 
+mod beside;
+mod settling;
+
 use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -23,8 +25,9 @@ use crate::pipeline::LaneWalk;
 use crate::pipeline::detect::Checkpoint;
 use crate::pipeline::patience::Patience;
 use crate::pipeline::settle::{self, Adopted, SettleError, Settler};
-use crate::pipeline::store::{Block, CutBlock, Origin, Put, StoreError, Stored};
-use crate::telemetry::{ByPartition, Stage};
+use crate::pipeline::store::{Block, Origin, StoreError};
+use beside::Beside;
+use settling::{InFlight, checkpointed, settled};
 
 /// What a lane is told by whoever runs the group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,9 +66,6 @@ impl LaneError {
 /// At most so many records a batch: what is walked without a look at the orders.
 pub(super) const BATCH_RECORDS: usize = 4_096;
 
-/// How often the log is asked how far the commit is behind it.
-const MEASURE_EVERY: Duration = Duration::from_secs(5);
-
 /// A batch and how many of its records have been walked.
 struct Fetched {
     batch: Batch,
@@ -80,12 +80,7 @@ struct Filling {
     position: Offset,
 }
 
-/// A block on its way to ClickHouse.
-struct InFlight {
-    block: CutBlock,
-    stored: Stored,
-}
-
+/// Something under way, kept between two looks at it.
 type Boxed<T> = Pin<Box<dyn Future<Output = Result<T, LaneError>> + Send>>;
 
 /// What the step is busy with. There is none while the block is full and waits for the settling.
@@ -242,7 +237,7 @@ impl OwnedLane {
             }
             let due = self.due_at().filter(|_| self.settling.is_none() && self.filling.is_some());
             let quiet = self.quiet_until(step.as_ref());
-            let measure = (!self.measuring.is_under_way()).then(|| self.lag_measured + MEASURE_EVERY);
+            let measure = self.measure_at();
             // Nothing is lost when another branch wins: the futures stay where they are and are polled again.
             tokio::select! {
                 stepped = stepped(&mut step) => {
@@ -276,48 +271,6 @@ impl OwnedLane {
                 changed = orders.changed() => if changed.is_err() { return Ok(()) },
             }
         }
-    }
-
-    /// When to look whether a timer waits; only while there is nothing to walk.
-    fn quiet_until(&self, step: Option<&Step>) -> Option<Instant> {
-        let is_quiet = !self.ticking.is_under_way() && matches!(step, Some(Step::Fetching(_)));
-        is_quiet.then(|| self.quiet_since + self.context.pace.tick_after)
-    }
-
-    /// Appends a tick, if the time of a timer has come by the clock: none without need. One that is lost, or that the
-    /// log's own clock finds too early, is followed by another.
-    fn let_time_pass(&mut self) {
-        self.quiet_since = Instant::now();
-        let Some(Filling { walk, position, .. }) = &self.filling else { return };
-        let is_due = |due| due <= self.context.clock.now();
-        let is_under_way = self.ticked.is_some_and(|ticked| *position <= ticked);
-        if is_under_way || !walk.next_due().is_some_and(is_due) {
-            return;
-        }
-        let (context, topic, partition) = (Arc::clone(&self.context), self.course.topic(), self.partition);
-        let tick = walk.tick(*position);
-        self.ticking.begin(async move {
-            match context.log.append(topic, vec![tick]).await {
-                Ok(placed) => placed.first().map(|placed| placed.offset),
-                Err(error) => {
-                    tracing::warn!(kafka.partition = partition.0, code = error.code(), %error, "a tick is not appended");
-                    None
-                }
-            }
-        });
-    }
-
-    /// How far the commit is behind the log. A log that does not answer leaves the gauge as it was.
-    fn measure_lag(&mut self) {
-        self.lag_measured = Instant::now();
-        let (context, settler) = (Arc::clone(&self.context), Arc::clone(&self.settler));
-        let (topic, partition) = (self.course.topic().name(), self.partition.0);
-        self.measuring.begin(async move {
-            if let Ok(lag) = settler.lag().await {
-                let by = ByPartition { topic, partition };
-                context.metrics.lag_records.get_or_create(&by).set(lag);
-            }
-        });
     }
 
     fn take_back(&mut self, filling: Filling, fetched: Fetched) {
@@ -408,84 +361,6 @@ impl OwnedLane {
             None => filling.block.is_full(self.context.owned()),
         }
     }
-
-    /// When the block is old enough; a reserved one waits for its end alone.
-    fn due_at(&self) -> Option<Instant> {
-        let since = self.filling_since.filter(|_| self.must_end_at.is_none())?;
-        Some(since + self.context.pace.age(self.context.owned()))
-    }
-
-    fn is_due(&self, filling: &Filling, finishing: bool) -> bool {
-        if self.must_end_at.is_some() {
-            return self.is_complete(filling);
-        }
-        let aged = || self.due_at().is_some_and(|due| due <= Instant::now());
-        !filling.block.is_empty() && (finishing || self.is_complete(filling) || aged())
-    }
-
-    /// Starts the next settling: commits the end of what is stored, together with the next block if that is due.
-    fn settle_what_is_due(&mut self, finishing: bool) {
-        // The block that is stored waits for the checkpoint that was begun where it was cut.
-        if self.settling.is_some() || self.checkpointing.is_some() {
-            return;
-        }
-        let checkpoint = self.checkpoints.made.take();
-        let reserved = self.must_end_at.is_some();
-        let due = self.filling.as_ref().is_some_and(|filling| self.is_due(filling, finishing));
-        let next = if due { self.cut(finishing) } else { None };
-        let stored = self.stored.take();
-        if stored.is_none() && next.is_none() {
-            return;
-        }
-        let settling = Settling {
-            context: Arc::clone(&self.context),
-            patience: Arc::clone(&self.patience),
-            settler: Arc::clone(&self.settler),
-            partition: self.partition,
-            put: next.as_ref().map(|next| self.adopted.put_of(next.id().first)),
-            reserved,
-        };
-        self.settling = Some(Box::pin(settling.run(stored, checkpoint, next)));
-    }
-
-    /// Ends the block being filled and begins the next one with the newest snapshots.
-    fn cut(&mut self, finishing: bool) -> Option<CutBlock> {
-        let Filling { mut walk, block, position } = self.filling.take()?;
-        let snapshots = self.context.snapshots();
-        let origin = Origin { log: self.log.clone(), topic: self.course.topic(), partition: self.partition };
-        let next =
-            Block::new(origin, position, Arc::clone(&self.context.retention), Arc::clone(&snapshots.name));
-        walk.use_snapshots(snapshots);
-        let size = walk.size();
-        self.context.gauges.detector(self.course.topic(), self.partition, size, &self.context.metrics);
-        let filling = Filling { walk, block: next, position };
-        if self.checkpoints.is_due(filling.walk.changed(), finishing) {
-            self.write_down(filling);
-        } else {
-            self.filling = Some(filling);
-        }
-        if let Some(since) = self.filling_since.take() {
-            self.context.stage(Stage::Filled, since);
-        }
-        self.must_end_at = None;
-        Some(block.cut(position.before()?))
-    }
-
-    /// Makes a checkpoint on a worker thread, while the block that was just cut goes to ClickHouse.
-    fn write_down(&mut self, mut filling: Filling) {
-        let max_bytes = self.checkpoints.begin(self.settler.has_state());
-        let (context, partition) = (Arc::clone(&self.context), self.partition);
-        self.checkpointing = Some(Box::pin(async move {
-            let began = Instant::now();
-            let written = context.workers.run(partition, move || {
-                let checkpoint = filling.walk.checkpoint(filling.position, max_bytes);
-                (filling, checkpoint)
-            });
-            let written = written.await?;
-            context.stage(Stage::WrittenDown, began);
-            Ok(written)
-        }));
-    }
 }
 
 async fn adopt(context: &Context, course: Course, assigned: &Assigned) -> Result<Adopted, SettleError> {
@@ -504,98 +379,6 @@ pub(super) async fn fetch(
         waiting.failed(error).await?;
     }
     Ok(())
-}
-
-/// The settling of one block, and of the commit that the one before it still lacks.
-struct Settling {
-    context: Arc<Context>,
-    patience: Arc<Patience>,
-    settler: Arc<Settler>,
-    partition: PartitionId,
-    put: Option<Put>,
-    /// A former owner reserved the block, forwards and all: reserving it again would forward them twice.
-    reserved: bool,
-}
-
-impl Settling {
-    async fn run(
-        self,
-        stored: Option<InFlight>,
-        checkpoint: Option<Checkpoint>,
-        next: Option<CutBlock>,
-    ) -> Result<Option<InFlight>, LaneError> {
-        let began = Instant::now();
-        match (&stored, &next) {
-            (Some(stored), next) => {
-                let checkpoint = checkpoint.as_ref();
-                let release = || self.settler.release(&stored.block, next.as_ref(), checkpoint);
-                self.patience.wait_out(release).await?;
-                if let Some(checkpoint) = checkpoint {
-                    self.context.checkpointed(checkpoint);
-                }
-                self.context.stage(Stage::Released, began);
-                self.context.settled(self.partition, &stored.block, &stored.stored);
-            }
-            (None, Some(next)) if !self.reserved => {
-                self.patience.wait_out(|| self.settler.reserve(next)).await?;
-                self.context.stage(Stage::Reserved, began);
-            }
-            (None, _) => {}
-        }
-        let (Some(block), Some(put)) = (next, self.put) else { return Ok(None) };
-        let began = Instant::now();
-        let stored = self.context.store.put(&block, put, &self.patience).await?;
-        self.context.stage(Stage::Inserted, began);
-        if let Some(first) = block.first_append() {
-            self.context.metrics.append_to_row_seconds.observe(self.context.seconds_since(first));
-        }
-        Ok(Some(InFlight { block, stored }))
-    }
-}
-
-async fn settled(settling: &mut Option<Boxed<Option<InFlight>>>) -> Result<Option<InFlight>, LaneError> {
-    match settling {
-        Some(settling) => settling.await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn checkpointed(
-    checkpointing: &mut Option<Boxed<(Filling, Checkpoint)>>,
-) -> Result<(Filling, Checkpoint), LaneError> {
-    match checkpointing {
-        Some(checkpointing) => checkpointing.await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Something that goes on beside the walk, and that the walk never waits for.
-struct Beside<T>(Option<Pin<Box<dyn Future<Output = T> + Send>>>);
-
-impl<T> Default for Beside<T> {
-    fn default() -> Self {
-        Self(None)
-    }
-}
-
-impl<T> Beside<T> {
-    fn begin(&mut self, task: impl Future<Output = T> + Send + 'static) {
-        self.0 = Some(Box::pin(task));
-    }
-
-    const fn is_under_way(&self) -> bool {
-        self.0.is_some()
-    }
-
-    /// Resolves when it ends; never while there is nothing.
-    async fn ended(&mut self) -> T {
-        let ended = match &mut self.0 {
-            Some(task) => task.await,
-            None => std::future::pending().await,
-        };
-        self.0 = None;
-        ended
-    }
 }
 
 async fn sleep_until(due: Option<Instant>) {
