@@ -8,6 +8,7 @@ mod pipeline;
 
 mod clickhouse;
 mod deliver;
+mod issuer;
 mod key_sets;
 mod log;
 mod token;

@@ -92,8 +92,8 @@ pub(crate) const PLATFORM_TENANT: &str = "_platform";
 pub(crate) struct NotAName(String);
 
 /// A tenant's name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub(crate) struct TenantId(String);
 
 impl TenantId {
@@ -106,6 +106,19 @@ impl FromStr for TenantId {
     type Err = NotAName;
     fn from_str(text: &str) -> Result<Self, NotAName> {
         if is_name(text) { Ok(Self(text.to_owned())) } else { Err(NotAName(text.to_owned())) }
+    }
+}
+
+impl TryFrom<String> for TenantId {
+    type Error = NotAName;
+    fn try_from(text: String) -> Result<Self, NotAName> {
+        text.parse()
+    }
+}
+
+impl From<TenantId> for String {
+    fn from(tenant: TenantId) -> Self {
+        tenant.0
     }
 }
 
