@@ -5,6 +5,7 @@
 
 mod lane;
 mod state;
+mod tail;
 
 #[cfg(test)]
 mod tests;
@@ -16,11 +17,13 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    Batch, Commit, EventLog, LogError, MemberEvent, Membership, NewRecord, Placed, Scan, Topic, TopicSpec,
+    Batch, Commit, EventLog, LogError, MemberEvent, Membership, NewRecord, Placed, Scan, Tail, Topic,
+    TopicSpec,
 };
 use crate::clock::Clock;
 use crate::model::{Offset, PartitionId, UnixMs};
 use state::{GroupKey, State};
+use tail::MemoryTail;
 
 /// What goes wrong, once, at the next call that it fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,6 +188,11 @@ impl EventLog for MemoryLog {
         let start = from.map_or(lies.start, |from| from.get().max(lies.start));
         let (rest, end) = (lies.read(start).collect(), offset(lies.end));
         Ok(Box::new(MemoryScan { partition, start: offset(start), end, rest, fails }))
+    }
+
+    async fn tail(&self, topic: Topic, partition: PartitionId) -> Result<Box<dyn Tail>, LogError> {
+        let start = self.shared.lock().partition(topic, partition)?.start;
+        Ok(Box::new(MemoryTail::new(Arc::clone(&self.shared), topic, partition, start)))
     }
 
     async fn partitions(&self, topic: Topic) -> Result<u32, LogError> {

@@ -22,6 +22,7 @@ pub(crate) mod memory;
 pub(crate) mod broker;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -187,6 +188,11 @@ pub(crate) trait EventLog: Send + Sync {
         from: Option<Offset>,
     ) -> Result<Box<dyn Scan>, LogError>;
 
+    /// Follows a partition, without a group, from where it starts: what is there, then what comes. As of a scan, nothing
+    /// of what was aborted is seen; what is not decided yet comes when it is. That a key of a compacted topic was removed
+    /// may show or not: whoever must tell writes a record that says so.
+    async fn tail(&self, topic: Topic, partition: PartitionId) -> Result<Box<dyn Tail>, LogError>;
+
     /// How many partitions the topic has.
     async fn partitions(&self, topic: Topic) -> Result<u32, LogError>;
 
@@ -206,6 +212,19 @@ pub(crate) trait Scan: Send {
     /// Fills `batch` (cleared first) with the next records, at most `max`; false, and no record, when all have been
     /// read. After an error the scan is of no more use.
     async fn next(&mut self, batch: &mut Batch, max: usize) -> Result<bool, LogError>;
+}
+
+/// How long a tail that has given everything waits for more before it says so again.
+pub(crate) const TAIL_QUIET: Duration = Duration::from_secs(2);
+
+/// A walk over a partition that does not end.
+#[async_trait]
+pub(crate) trait Tail: Send {
+    /// Fills `batch` (cleared first) with the next records, at most `max`. An empty one says that everything has been
+    /// given that was committed when the call began, as the log itself confirmed: it comes at once when the last records
+    /// have been given, and after that every [`TAIL_QUIET`] until there are others. After an error, and when a call was
+    /// dropped, the tail is of no more use.
+    async fn next(&mut self, batch: &mut Batch, max: usize) -> Result<(), LogError>;
 }
 
 /// One member of a group. Dropping it leaves the group; its lanes are dead from then on.

@@ -17,6 +17,10 @@ pub(crate) enum Topic {
     Summaries,
     /// Checkpoints of the walk's state, by state key, in the same partition as the events they come from.
     State,
+    /// The system of record: tenants, clients, users, gateways, key sets, epochs, by entry.
+    Control,
+    /// What verifiers must refuse now, by what is revoked.
+    Revocations,
 }
 
 /// What happens to old records.
@@ -41,8 +45,15 @@ pub(crate) struct TopicSpec {
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Topic {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Events, Self::Alerts, Self::DeadLetters, Self::Summaries, Self::State];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Events,
+        Self::Alerts,
+        Self::DeadLetters,
+        Self::Summaries,
+        Self::State,
+        Self::Control,
+        Self::Revocations,
+    ];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -51,6 +62,8 @@ impl Topic {
             Self::DeadLetters => "jwtrail.dead-letters",
             Self::Summaries => "jwtrail.summaries",
             Self::State => "jwtrail.state",
+            Self::Control => "jwtrail.control",
+            Self::Revocations => "jwtrail.revocations",
         }
     }
 
@@ -61,13 +74,15 @@ impl Topic {
             (Self::Events | Self::State, false) => 12,
             (Self::Alerts | Self::DeadLetters | Self::Summaries, true) => 1,
             (Self::Alerts | Self::DeadLetters | Self::Summaries, false) => 4,
+            // One order for all entries; there is little of it.
+            (Self::Control | Self::Revocations, _) => 1,
         };
         TopicSpec { topic: self, partitions, cleanup: self.cleanup() }
     }
 
     const fn cleanup(self) -> Cleanup {
         let days = match self {
-            Self::State => return Cleanup::Compact,
+            Self::State | Self::Control | Self::Revocations => return Cleanup::Compact,
             Self::Events => 7,
             Self::Alerts | Self::DeadLetters => 30,
             Self::Summaries => 2,

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::log::{Batch, Membership, Placed, Scan};
+use crate::log::{Batch, Membership, Placed, Scan, Tail};
 use crate::model::{PartitionId, UnixMs};
 use crate::telemetry::Readiness;
 
@@ -66,6 +66,10 @@ impl EventLog for Moody {
 
     async fn set_readers(&self, topic: Topic, groups: &[String]) -> Result<Vec<String>, LogError> {
         self.journal.set_readers(topic, groups).await
+    }
+
+    async fn tail(&self, topic: Topic, partition: PartitionId) -> Result<Box<dyn Tail>, LogError> {
+        self.journal.tail(topic, partition).await
     }
 
     async fn partitions(&self, topic: Topic) -> Result<u32, LogError> {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use crate::log::{
     Assigned, Batch, CommitError, EventLog, Lane, LogError, MemberEvent, Membership, NewRecord, Placed, Scan,
-    Topic, TopicSpec,
+    Tail, Topic, TopicSpec,
 };
 use crate::model::{Offset, PartitionId, ResumeAt, UnixMs};
 
@@ -63,6 +63,10 @@ impl EventLog for Grudging {
         from: Option<Offset>,
     ) -> Result<Box<dyn Scan>, LogError> {
         self.log.scan(topic, partition, from).await
+    }
+
+    async fn tail(&self, topic: Topic, partition: PartitionId) -> Result<Box<dyn Tail>, LogError> {
+        self.log.tail(topic, partition).await
     }
 
     async fn partitions(&self, topic: Topic) -> Result<u32, LogError> {

@@ -6,10 +6,12 @@
 mod alone;
 mod scanning;
 mod sharing;
+mod tailing;
 
 pub(crate) use alone::*;
 pub(crate) use scanning::*;
 pub(crate) use sharing::*;
+pub(crate) use tailing::*;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -76,6 +78,9 @@ macro_rules! contract_suite {
             a_compacted_topic_keeps_the_newest_of_each_key,
             a_former_owners_checkpoint_leaves_nothing,
             a_new_owners_scan_sees_every_checkpoint_of_the_former,
+            a_tail_gives_what_is_there_then_what_comes,
+            a_tail_sees_what_is_committed_and_passes_holes,
+            a_tail_of_what_is_written_again_and_again_ends_with_the_newest,
         }
     };
     (@each $attributes:tt $log:ty: $($case:ident,)+) => {

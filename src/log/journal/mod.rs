@@ -13,6 +13,7 @@ mod retention;
 mod scan;
 mod space;
 mod store;
+mod tail;
 mod writer;
 
 #[cfg(test)]
@@ -30,8 +31,9 @@ use self::lane::JournalMember;
 use self::scan::JournalScan;
 use self::space::Space;
 use self::store::{Store, broken};
+use self::tail::JournalTail;
 use self::writer::{Append, Command, Writer, no_such_topic};
-use super::{EventLog, LogError, Membership, NewRecord, Placed, Scan, Topic, TopicSpec};
+use super::{EventLog, LogError, Membership, NewRecord, Placed, Scan, Tail, Topic, TopicSpec};
 use crate::clock::Clock;
 use crate::lifecycle::Lifecycle;
 use crate::model::{Offset, PartitionId, UnixMs};
@@ -192,6 +194,11 @@ impl EventLog for Journal {
         let begin = move || JournalScan::begin(partition, from, &snapshot);
         let begun = tokio::task::spawn_blocking(begin).await;
         Ok(Box::new(begun.map_err(|error| broken(scan::DOING, error))??))
+    }
+
+    async fn tail(&self, topic: Topic, partition: PartitionId) -> Result<Box<dyn Tail>, LogError> {
+        let partition = self.handle.partition(topic, partition)?;
+        Ok(Box::new(JournalTail::new(partition, self.handle.clone())))
     }
 
     async fn partitions(&self, topic: Topic) -> Result<u32, LogError> {

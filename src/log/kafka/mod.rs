@@ -17,6 +17,7 @@ mod hanging;
 mod lane;
 mod owner;
 mod scan;
+mod tail;
 
 #[cfg(test)]
 mod tests;
@@ -32,7 +33,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::Producer;
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 
-use super::{Commit, EventLog, LogError, Membership, NewRecord, Placed, Scan, Topic, TopicSpec};
+use super::{Commit, EventLog, LogError, Membership, NewRecord, Placed, Scan, Tail, Topic, TopicSpec};
 use crate::config::KafkaConfig;
 use crate::model::{Offset, PartitionId, ResumeAt, UnixMs};
 use admin::Admin;
@@ -42,6 +43,7 @@ use context::GroupContext;
 use group::Keeper;
 use scan::KafkaScan;
 use settings::{Settings, create};
+use tail::KafkaTail;
 
 /// How long a question may take.
 const REQUEST: Duration = Duration::from_secs(10);
@@ -170,6 +172,12 @@ impl EventLog for KafkaLog {
         let (settings, name) = (self.settings.clone(), self.names.of(topic).into_owned());
         let begin = move || KafkaScan::begin(&settings, topic, name, partition, from, scan::PATIENCE);
         Ok(Box::new(blocking(scan::DOING, begin).await?))
+    }
+
+    async fn tail(&self, topic: Topic, partition: PartitionId) -> Result<Box<dyn Tail>, LogError> {
+        let (settings, name) = (self.settings.clone(), self.names.of(topic).into_owned());
+        let begin = move || KafkaTail::begin(&settings, topic, name, partition);
+        Ok(Box::new(blocking(tail::DOING, begin).await?))
     }
 
     async fn partitions(&self, topic: Topic) -> Result<u32, LogError> {

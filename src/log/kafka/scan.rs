@@ -37,7 +37,7 @@ pub(super) struct KafkaScan {
 }
 
 /// What reads, on threads that may block.
-struct Reader {
+pub(super) struct Reader {
     consumer: BaseConsumer<GroupContext>,
     topic: Topic,
     name: Arc<str>,
@@ -68,19 +68,7 @@ impl KafkaScan {
         let mut scan = Self { start, end, reader: None, finished: start >= end };
         if !scan.finished {
             let consumer: BaseConsumer<GroupContext> = create(&settings.scanner(), GroupContext::default())?;
-            let list = at(&name, partition, start).map_err(|error| failed(DOING, topic, &error))?;
-            consumer.assign(&list).map_err(|error| failed(DOING, topic, &error))?;
-            scan.reader = Some(Reader {
-                consumer,
-                topic,
-                name: name.into(),
-                partition,
-                position: start,
-                end,
-                at_end: false,
-                decided: false,
-                patience,
-            });
+            scan.reader = Some(Reader::begin(consumer, topic, name, partition, (start, end), patience)?);
         }
         Ok(scan)
     }
@@ -120,8 +108,59 @@ impl Scan for KafkaScan {
 }
 
 impl Reader {
+    fn begin(
+        consumer: BaseConsumer<GroupContext>,
+        topic: Topic,
+        name: String,
+        partition: PartitionId,
+        (start, end): (Offset, Offset),
+        patience: Duration,
+    ) -> Result<Self, LogError> {
+        let list = at(&name, partition, start).map_err(|error| failed(DOING, topic, &error))?;
+        consumer.assign(&list).map_err(|error| failed(DOING, topic, &error))?;
+        Ok(Self {
+            consumer,
+            topic,
+            name: name.into(),
+            partition,
+            position: start,
+            end,
+            at_end: false,
+            decided: false,
+            patience,
+        })
+    }
+
+    /// Reads from the partition's start to its end as it is now, as far as transactions are decided. Blocks for a
+    /// request.
+    pub(super) fn from_start(
+        settings: &Settings,
+        topic: Topic,
+        name: String,
+        partition: PartitionId,
+    ) -> Result<Self, LogError> {
+        let consumer: BaseConsumer<GroupContext> = create(&settings.scanner(), GroupContext::default())?;
+        let span = watermarks(&consumer, topic, &name, partition)?;
+        Self::begin(consumer, topic, name, partition, span, PATIENCE)
+    }
+
+    pub(super) const fn partition(&self) -> PartitionId {
+        self.partition
+    }
+
+    /// Moves the end on to where the partition ends now; false if that is no further.
+    pub(super) fn extend(&mut self) -> Result<bool, LogError> {
+        let (_, end) = watermarks(&self.consumer, self.topic, &self.name, self.partition)?;
+        let further = end > self.end;
+        if further {
+            // What librdkafka said of the old end says nothing of this one.
+            (self.end, self.decided) = (end, false);
+        }
+        Ok(further)
+    }
+
     /// Takes at least one record; false if there is none.
-    fn fill(&mut self, batch: &mut Batch, max: usize) -> Result<bool, LogError> {
+    pub(super) fn fill(&mut self, batch: &mut Batch, max: usize) -> Result<bool, LogError> {
         let mut last_error = None;
         let deadline = Instant::now() + self.patience;
         while self.position < self.end && !batch.is_full(max) {
