@@ -44,6 +44,18 @@ pub(crate) enum LogFault {
     Look,
 }
 
+impl LogFault {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::CommitRetried,
+        Self::CommitLost,
+        Self::CommitDoneAndLost,
+        Self::AppendFails,
+        Self::AppendHalf,
+        Self::Read,
+        Self::Look,
+    ];
+}
+
 /// Records of a partition as they lie.
 pub(crate) type Lying = (Offset, UnixMs, NewRecord);
 

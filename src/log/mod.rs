@@ -237,11 +237,13 @@ pub(crate) trait Membership: Send {
 /// One owned partition. All methods take `&self`: a commit may be under way while the next batch is awaited.
 #[async_trait]
 pub(crate) trait Lane: Send + Sync {
-    /// Reads on from `offset`; it may lie before the commit (a walk for state) but not outside [start, end].
+    /// Reads on from `offset`; it may lie before the commit (a walk for state) but not outside [start, end]. Below the
+    /// start it may succeed or not; the lane is lost with it, or with the next [`Lane::next`].
     async fn seek(&self, offset: Offset) -> Result<(), LogError>;
 
     /// Fills `batch` (cleared first) with what is there, at most `max` records, waiting until there is at least one or
-    /// the position moves (offsets can have holes). Cancel-safe: a dropped call loses no record.
+    /// the position moves (offsets can have holes). Cancel-safe: a dropped call loses no record. What has left the log is
+    /// never passed over in silence: a lane that was to read it is lost, and the partition is assigned anew.
     async fn next(&self, batch: &mut Batch, max: usize) -> Result<(), LogError>;
 
     /// One past the last offset of the partition, as last heard (read committed).

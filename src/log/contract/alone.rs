@@ -328,6 +328,31 @@ pub(crate) async fn truncation_below_the_commit_shows<L: UnderTest>() {
     assert_eq!(read.last().unwrap().offset, last[0].offset);
 }
 
+pub(crate) async fn a_lane_below_the_start_of_the_log_begins_again_knowing_it<L: UnderTest>() {
+    let subject = L::fresh().await;
+    let log = subject.log();
+    let placed = log.append(Topic::Events, (0..20).map(|n| to(0, &format!("{n}"))).collect()).await.unwrap();
+    let mut membership = log.join(&new_group(), Topic::Events).await.unwrap();
+    let old = assigned_0(&mut *membership).await;
+    old.lane.commit(at(2), "below", vec![]).await.unwrap();
+    subject.truncate(Topic::Events, PartitionId(0), placed[5].offset).await;
+    // What was fetched before is wanted no more. A log that knows already says so here.
+    let _ = old.lane.seek(offset(2)).await;
+    let mut batch = Batch::default();
+    let failed = old.lane.next(&mut batch, 10).await;
+    assert!(failed.is_err() && batch.is_empty(), "nothing is skipped in silence");
+
+    assert!(matches!(next_of_0(&mut *membership).await, MemberEvent::Lost { .. }));
+    let new = assigned_0(&mut *membership).await;
+    assert!(new.start >= placed[5].offset, "starts at {}", new.start);
+    assert_eq!(new.commit.unwrap().resume_at, at(2));
+    new.lane.seek(new.start).await.unwrap();
+    let last = log.append(Topic::Events, vec![to(0, "last")]).await.unwrap();
+    let read = read_all(&*new.lane).await;
+    assert_eq!((read[0].offset, read.last().unwrap().offset), (new.start, last[0].offset));
+    new.lane.commit(at(10), "on again", vec![]).await.unwrap();
+}
+
 pub(crate) async fn offset_at_finds_the_first_record_of_a_time<L: UnderTest>() {
     let subject = L::fresh().await;
     let log = subject.log();

@@ -71,6 +71,7 @@ macro_rules! contract_suite {
             a_dropped_next_loses_nothing,
             the_position_passes_holes,
             truncation_below_the_commit_shows,
+            a_lane_below_the_start_of_the_log_begins_again_knowing_it,
             offset_at_finds_the_first_record_of_a_time,
             a_scan_reads_what_was_there_and_ends,
             a_scan_passes_holes,
@@ -215,6 +216,27 @@ impl Member {
             self.step().await;
         }
         self.held[&PartitionId(partition)].lane.clone()
+    }
+}
+
+/// What the membership says next of partition 0.
+pub(crate) async fn next_of_0(membership: &mut dyn Membership) -> MemberEvent {
+    loop {
+        let event = membership.next().await.unwrap();
+        match &event {
+            MemberEvent::Assigned(assigned) if assigned.partition != PartitionId(0) => {}
+            MemberEvent::Revoked { partition, .. } | MemberEvent::Lost { partition }
+                if *partition != PartitionId(0) => {}
+            _ => return event,
+        }
+    }
+}
+
+pub(crate) async fn assigned_0(membership: &mut dyn Membership) -> Assigned {
+    match next_of_0(membership).await {
+        MemberEvent::Assigned(assigned) => assigned,
+        MemberEvent::Revoked { .. } => panic!("revoked"),
+        MemberEvent::Lost { .. } => panic!("lost"),
     }
 }
 

@@ -69,8 +69,13 @@ impl<G> Group<G> {
     }
 
     pub(super) fn owns(&self, partition: PartitionId, epoch: Epoch) -> bool {
+        self.owner(partition, epoch).is_some()
+    }
+
+    /// The member that got the partition at `epoch`, if it has it still.
+    pub(super) fn owner(&self, partition: PartitionId, epoch: Epoch) -> Option<MemberId> {
         let owner = self.owners.get(partition.0 as usize).and_then(Option::as_ref);
-        owner.is_some_and(|owner| owner.epoch == epoch)
+        owner.filter(|owner| owner.epoch == epoch).map(|owner| owner.member)
     }
 
     pub(super) fn grant(&mut self, partition: PartitionId, member: MemberId, epoch: Epoch, guard: G) {

@@ -89,6 +89,13 @@ impl JournalLane {
         Self { partition, group, epoch, position, held, handle: handle.clone() }
     }
 
+    /// What it is to read has left the journal. The next lane is told where the partition starts now, and decides by that.
+    fn give_up(&self, doing: &'static str) -> LogError {
+        let (group, partition, epoch) = (self.group.clone(), self.partition.id, self.epoch);
+        self.handle.tell(Command::GiveUp { group, partition, epoch });
+        self.not_held(doing)
+    }
+
     fn not_held(&self, doing: &'static str) -> LogError {
         match self.handle.broken.get() {
             Some(cause) => broken(doing, cause),
@@ -100,10 +107,14 @@ impl JournalLane {
 #[async_trait]
 impl Lane for JournalLane {
     async fn seek(&self, offset: Offset) -> Result<(), LogError> {
+        const DOING: &str = "seeking in the journal";
         let (start, end) = (self.partition.start(), self.partition.end());
-        if !(start..=end).contains(&offset.get()) {
-            let cause = format!("{}: offset {offset} is not within {start} to {end}", self.partition.name());
-            return Err(broken("seeking in the journal", cause));
+        if offset.get() < start {
+            return Err(self.give_up(DOING));
+        }
+        if offset.get() > end {
+            let cause = format!("{}: offset {offset} is beyond the end, {end}", self.partition.name());
+            return Err(broken(DOING, cause));
         }
         self.position.send_replace(offset.get());
         Ok(())
@@ -120,6 +131,9 @@ impl Lane for JournalLane {
                 return Err(self.not_held(DOING));
             }
             let (from, until) = (*position.borrow_and_update(), *end.borrow_and_update());
+            if from < self.partition.start() {
+                return Err(self.give_up(DOING));
+            }
             if from < until {
                 let partition = self.partition.clone();
                 let mut filling = std::mem::take(batch);
@@ -128,6 +142,11 @@ impl Lane for JournalLane {
                 });
                 // Dropped here, the call has moved nothing: the position is set below, at once with the return.
                 *batch = read.await.map_err(|error| broken(DOING, error))??;
+                if from < self.partition.start() {
+                    // They left while it was read: some may be missing in the batch.
+                    batch.clear(self.partition.id);
+                    return Err(self.give_up(DOING));
+                }
                 let read_to = batch.position().map_or(from, Offset::get);
                 let moved = self.position.send_if_modified(|position| {
                     let here = *position == from;

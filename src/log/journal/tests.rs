@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use tempfile::TempDir;
 
 use super::*;
-use crate::log::contract::{UnderTest, contract_suite};
+use crate::log::contract::{UnderTest, assigned_0, contract_suite, next_of_0};
 use crate::log::{Assigned, Batch, CommitError, MemberEvent};
 use crate::model::ResumeAt;
 
@@ -229,11 +229,11 @@ async fn nothing_is_kept_for_a_group_that_reads_no_more() {
 }
 
 #[tokio::test]
-async fn the_disk_limit_bounds_the_journal_and_a_lane_passes_over_what_it_took() {
+async fn the_disk_limit_bounds_the_journal_and_a_lane_never_passes_over_what_it_took() {
     let subject = JournalUnderTest::fresh().await;
     let journal = &subject.journal;
-    let (_member, assigned) = join(journal, Topic::Events).await;
-    assigned.lane.commit(ResumeAt::at(offset(0)), "", vec![]).await.unwrap();
+    let (mut member, lagging) = join(journal, Topic::Events).await;
+    lagging.lane.commit(ResumeAt::at(offset(0)), "", vec![]).await.unwrap();
     const RECORD_BYTES: i64 = 16 << 10;
     for _ in 0..60 {
         journal.append(Topic::Events, vec![to(0, &[7; RECORD_BYTES as usize])]).await.unwrap();
@@ -245,11 +245,16 @@ async fn the_disk_limit_bounds_the_journal_and_a_lane_passes_over_what_it_took()
     assert!(kept_bytes <= SMALL.limit_bytes as i64, "{kept_bytes}");
     assert!(kept_bytes > SMALL.limit_bytes as i64 / 2, "{kept_bytes}");
 
+    let lost = lagging.lane.next(&mut Batch::default(), 100).await;
+    assert!(matches!(lost, Err(LogError::NotHeld { .. })), "{lost:?}");
+    assert!(matches!(next_of_0(&mut *member).await, MemberEvent::Lost { .. }));
+    let assigned = assigned_0(&mut *member).await;
+    assert_eq!(assigned.start, start);
     let read = read_all(&assigned, offset(60)).await;
     let read: Vec<_> = read.iter().map(|(offset, ..)| *offset).collect();
     assert_eq!(read, (start.get()..60).collect::<Vec<_>>());
-    assert!(assigned.lane.seek(offset(0)).await.is_err(), "truncated away");
     assert!(assigned.lane.seek(offset(61)).await.is_err(), "beyond the end");
+    assert!(assigned.lane.seek(offset(0)).await.is_err(), "truncated away");
     let folders = std::fs::read_dir(subject.dir.path().join("keyspaces")).unwrap().count();
     assert!(folders < 40, "the files of dropped segments are gone: {folders}");
 }

@@ -21,7 +21,8 @@ use crate::clock::Random;
 use crate::config::Secret;
 use crate::log::broker::Broker;
 use crate::log::contract::{
-    Member, UnderTest, at, contract_suite, in_time, new_group, offset, read_all, texts, to,
+    Member, UnderTest, assigned_0, at, contract_suite, in_time, new_group, next_of_0, offset, read_all,
+    texts, to,
 };
 use crate::log::{CommitError, MemberEvent};
 
@@ -106,26 +107,5 @@ impl OnKafka {
         let topic = self.events();
         producer.send(BaseRecord::<str, str>::to(&topic).partition(partition).payload(value)).unwrap();
         producer.flush(Duration::from_secs(30)).unwrap();
-    }
-}
-
-/// What the membership says next of partition 0.
-async fn next_of_0(membership: &mut dyn Membership) -> MemberEvent {
-    loop {
-        let event = membership.next().await.unwrap();
-        match &event {
-            MemberEvent::Assigned(assigned) if assigned.partition != PartitionId(0) => {}
-            MemberEvent::Revoked { partition, .. } | MemberEvent::Lost { partition }
-                if *partition != PartitionId(0) => {}
-            _ => return event,
-        }
-    }
-}
-
-async fn assigned_0(membership: &mut dyn Membership) -> crate::log::Assigned {
-    match next_of_0(membership).await {
-        MemberEvent::Assigned(assigned) => assigned,
-        MemberEvent::Revoked { .. } => panic!("revoked"),
-        MemberEvent::Lost { .. } => panic!("lost"),
     }
 }

@@ -44,6 +44,11 @@ impl MemoryLane {
         }
         let lies = state.partition(self.key.1, self.partition)?;
         let (from, end) = (self.position.load(Ordering::Relaxed), lies.end);
+        if from < lies.start {
+            // The next lane is told where the partition starts now.
+            state.lose(&self.key, self.partition, &self.shared);
+            return Err(LogError::NotHeld { doing: DOING });
+        }
         if from >= end {
             return Ok(false);
         }

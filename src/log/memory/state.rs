@@ -246,7 +246,7 @@ impl State {
         let group = self.groups.entry(key.clone()).or_default();
         group.owned.insert(partition, Owned { member, epoch, leaving: false });
         let commit = group.commits.get(&partition).cloned();
-        let position = commit.as_ref().map_or(start, |commit| commit.resume_at.offset().get());
+        let position = commit.as_ref().map_or(start, |commit| commit.resume_at.offset().get()).max(start);
         let lane = Arc::new(MemoryLane::new(Arc::clone(shared), key.clone(), partition, epoch, position));
         let assigned = Assigned { partition, commit, start: offset(start), end: offset(end), lane };
         let _ = group.members[&member].send(MemberEvent::Assigned(assigned));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use fjall::PersistMode;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::super::groups::{Group, MemberId, Step};
+use super::super::groups::{Epoch, Group, MemberId, Step};
 use super::super::lane::{JournalLane, Release};
 use super::super::store::{self, broken};
 use super::{GroupKey, Joined, Writer, no_such_topic};
@@ -129,6 +129,14 @@ impl Writer {
                 }
             }
         }
+    }
+
+    /// An owner gives up. One that is none any more changes nothing.
+    pub(super) fn lose(&mut self, key: &GroupKey, partition: PartitionId, epoch: Epoch) {
+        let owner = self.groups.get(key).and_then(|group| group.owner(partition, epoch));
+        let Some(member) = owner else { return };
+        self.tell(member, MemberEvent::Lost { partition });
+        self.change_group(key, |group| group.release(partition, epoch));
     }
 
     fn grant(&mut self, key: &GroupKey, partition: PartitionId, member: MemberId) {

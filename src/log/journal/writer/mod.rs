@@ -47,6 +47,12 @@ pub(super) enum Command {
         partition: PartitionId,
         epoch: Epoch,
     },
+    /// An owner can do no more: it has lost the partition, and whoever is to have it is given it anew.
+    GiveUp {
+        group: GroupKey,
+        partition: PartitionId,
+        epoch: Epoch,
+    },
     /// Which groups read a topic; the answer names others that did.
     SetReaders {
         topic: Topic,
@@ -212,6 +218,7 @@ impl Writer {
                 Command::Release { group, partition, epoch } => {
                     self.change_group(&group, |group| group.release(partition, epoch));
                 }
+                Command::GiveUp { group, partition, epoch } => self.lose(&group, partition, epoch),
                 Command::SetReaders { topic, groups, answer } => {
                     drop(answer.send(self.set_readers(topic, groups)));
                 }

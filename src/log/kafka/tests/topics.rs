@@ -125,31 +125,6 @@ async fn aborted_transactions_are_holes_and_open_ones_are_the_end() {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lane_below_the_start_of_the_log_begins_again_knowing_it() {
-    in_time(async {
-        let subject = OnKafka::fresh().await;
-        let records = (0..10).map(|n| to(0, &format!("{n}"))).collect();
-        subject.log.append(Topic::Events, records).await.unwrap();
-        let mut membership = subject.log.join(&new_group(), Topic::Events).await.unwrap();
-        let old = assigned_0(&mut *membership).await;
-        old.lane.commit(at(2), "below", vec![]).await.unwrap();
-        subject.truncate(Topic::Events, PartitionId(0), offset(5)).await;
-        old.lane.seek(offset(2)).await.unwrap();
-        let mut batch = crate::log::Batch::default();
-        let failed = old.lane.next(&mut batch, 10).await;
-        assert!(failed.is_err() && batch.is_empty(), "nothing is skipped in silence");
-
-        assert!(matches!(next_of_0(&mut *membership).await, MemberEvent::Lost { .. }));
-        let new = assigned_0(&mut *membership).await;
-        assert_eq!((new.start, new.end), (offset(5), offset(10)));
-        assert_eq!(new.commit.unwrap().resume_at, at(2));
-        assert_eq!(texts(&read_all(&*new.lane).await), ["5", "6", "7", "8", "9"]);
-        new.lane.commit(at(10), "on again", vec![]).await.unwrap();
-    })
-    .await;
-}
-
 /// Which is why a record's key and its partition cannot be trusted, and the walk brings it home.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn librdkafkas_own_partitioner_is_not_kafkas() {
