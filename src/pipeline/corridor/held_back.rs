@@ -13,36 +13,73 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::hmac;
+
 use super::Context;
-use super::lane::LaneError;
-use crate::log::{Batch, Origin};
-use crate::model::{Offset, UnixMs};
+use super::lane::{BATCH_RECORDS, LaneError};
+use crate::log::{Batch, Lane, LogError, Origin};
+use crate::model::{Offset, PartitionId, UnixMs};
 use crate::pipeline::decode::{self, RETRIED_HEADER};
 use crate::pipeline::patience::Patience;
+use crate::pipeline::store::HeldBack;
 
 /// What a part may span of append times: less than the ten minutes for which `detect` remembers ids.
 const PART_SPAN: Duration = Duration::from_secs(9 * 60);
 
-impl Context {
+/// A batch, how many of its records have been walked, and which of them were held back.
+#[derive(Default)]
+pub(super) struct Fetched {
+    pub(super) batch: Batch,
+    pub(super) walked: usize,
+    /// In order, each with its place in the batch.
+    held_back: Vec<(usize, HeldBack)>,
+}
+
+impl Fetched {
+    fn of(batch: Batch, retried_key: &hmac::Key) -> Self {
+        let held_back = batch.iter().enumerate().filter_map(|(place, record)| {
+            let retried = decode::retried(&record, retried_key)?;
+            let event = (retried.tenant, retried.gateway, retried.event_id);
+            Some((place, HeldBack { offset: record.offset, event, since: retried.since }))
+        });
+        Self { held_back: held_back.collect(), walked: 0, batch }
+    }
+
     /// What of `range` may be walked together, and whether everything before it must be settled first: up to the first
     /// record that was held back, or a part that begins with one.
-    pub(super) fn part(&self, batch: &Batch, range: Range<usize>) -> (Range<usize>, bool) {
-        if !batch.has_header(RETRIED_HEADER) {
-            return (range, false);
-        }
-        let was_held_back = |record| decode::retried(&record, &self.retried_key).is_some();
-        match batch.slice(range.clone()).position(was_held_back) {
+    pub(super) fn part(&self, range: Range<usize>) -> (Range<usize>, bool) {
+        match self.held_back.iter().find(|(place, _)| range.contains(place)) {
             None => (range, false),
-            Some(0) => {
-                let mut times = batch.slice(range.clone()).map(|record| record.append_time);
+            Some(&(place, _)) if place == range.start => {
+                let mut times = self.batch.slice(range.clone()).map(|record| record.append_time);
                 let until = times.next().map_or(UnixMs::default(), |first| first + PART_SPAN);
                 let more = times.take_while(|time| *time <= until).count();
                 (range.start..range.start + 1 + more, true)
             }
-            Some(ordinary) => (range.start..range.start + ordinary, false),
+            Some(&(place, _)) => (range.start..place, false),
         }
+    }
+}
+
+impl Context {
+    /// Reads the next records into a batch that is no longer used; waits until the log can be read. Seals are checked once
+    /// a record, on the partition's thread.
+    pub(super) async fn fetch(
+        self: &Arc<Self>,
+        lane: &dyn Lane,
+        partition: PartitionId,
+        mut batch: Batch,
+        patience: &Patience,
+    ) -> Result<Fetched, LaneError> {
+        fetch(lane, &mut batch, BATCH_RECORDS, patience).await?;
+        if !batch.has_header(RETRIED_HEADER) {
+            return Ok(Fetched { batch, ..Fetched::default() });
+        }
+        let context = Arc::clone(self);
+        Ok(self.workers.run(partition, move || Fetched::of(batch, &context.retried_key)).await?)
     }
 
     /// Those of the held-back records of `range` that are repeats if they are attested (`true`), or if they are not: as
@@ -50,33 +87,29 @@ impl Context {
     pub(super) async fn repeats(
         &self,
         origin: &Origin,
-        batch: &Batch,
+        fetched: &Fetched,
         range: Range<usize>,
         patience: &Patience,
     ) -> Result<HashSet<(Offset, bool)>, LaneError> {
-        if !batch.has_header(RETRIED_HEADER) {
+        let within = fetched.held_back.iter().filter(|(place, _)| range.contains(place));
+        let records: Vec<HeldBack> = within.map(|(_, record)| record.clone()).collect();
+        if records.is_empty() {
             return Ok(HashSet::new());
         }
-        let (mut names, mut offsets, mut since) = (Vec::new(), Vec::new(), UnixMs::new(i64::MAX));
-        for record in batch.slice(range) {
-            if let Some(retried) = decode::retried(&record, &self.retried_key) {
-                since = since.min(retried.since);
-                names.push((retried.tenant, retried.gateway, retried.event_id));
-                offsets.push(record.offset);
-            }
-        }
-        if names.is_empty() {
-            return Ok(HashSet::new());
-        }
-        let stored = patience.wait_out(|| self.store.stored_at(origin, &names, since)).await?;
-        let mut repeats = HashSet::new();
-        for (name, offset) in names.into_iter().zip(offsets) {
-            for attested in [false, true] {
-                if stored.get(&(name.clone(), attested)).is_some_and(|at| *at < offset) {
-                    repeats.insert((offset, attested));
-                }
-            }
-        }
-        Ok(repeats)
+        Ok(patience.wait_out(|| self.store.stored_before(origin, &records)).await?)
     }
+}
+
+/// Fills the batch; waits until the log can be read.
+pub(super) async fn fetch(
+    lane: &dyn Lane,
+    batch: &mut Batch,
+    max: usize,
+    patience: &Patience,
+) -> Result<(), LogError> {
+    let mut waiting = patience.waiting();
+    while let Err(error) = lane.next(batch, max).await {
+        waiting.failed(error).await?;
+    }
+    Ok(())
 }

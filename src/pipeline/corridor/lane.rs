@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::checkpoints::Checkpoints;
+use super::held_back::Fetched;
 use super::remember::{Remembered, remember};
 use super::workers::WorkerGone;
 use super::{Context, Course, trouble};
@@ -66,12 +67,6 @@ impl LaneError {
 /// At most so many records a batch: what is walked without a look at the orders.
 pub(super) const BATCH_RECORDS: usize = 4_096;
 
-/// A batch and how many of its records have been walked.
-struct Fetched {
-    batch: Batch,
-    walked: usize,
-}
-
 /// A block being filled, and everything that fills it. It goes to the worker thread and comes back whole.
 struct Filling {
     walk: Box<dyn LaneWalk>,
@@ -85,13 +80,13 @@ type Boxed<T> = Pin<Box<dyn Future<Output = Result<T, LaneError>> + Send>>;
 
 /// What the step is busy with. There is none while the block is full and waits for the settling.
 enum Step {
-    Fetching(Boxed<Batch>),
+    Fetching(Boxed<Fetched>),
     Walking(Boxed<(Filling, Fetched)>),
 }
 
 #[expect(clippy::large_enum_variant, reason = "one a lane, and it lives for a line")]
 enum Stepped {
-    Fetched(Batch),
+    Fetched(Fetched),
     Walked(Filling, Fetched),
 }
 
@@ -181,6 +176,9 @@ impl OwnedLane {
             context.tell_truncated(&origin, gone, patience).await?;
         }
         patience.wait_out(|| adopted.commit(lane.as_ref())).await?;
+        if let Some(gone) = adopted.truncated {
+            context.count_truncated(gone);
+        }
         let snapshots = context.snapshots();
         let name = Arc::clone(&snapshots.name);
         let resume = adopted.resume_at.offset();
@@ -243,11 +241,11 @@ impl OwnedLane {
                 stepped = stepped(&mut step) => {
                     step = None;
                     match stepped? {
-                        Stepped::Fetched(batch) => {
-                            if !batch.is_empty() {
+                        Stepped::Fetched(fetched) => {
+                            if !fetched.batch.is_empty() {
                                 self.quiet_since = Instant::now();
                             }
-                            self.rest = Some(Fetched { batch, walked: 0 });
+                            self.rest = Some(fetched);
                         }
                         Stepped::Walked(filling, fetched) => self.take_back(filling, fetched),
                     }
@@ -292,7 +290,7 @@ impl OwnedLane {
         }
         if let Some(fetched) = self.rest.take() {
             let range = self.range_for_block(&fetched);
-            let (part, alone) = self.context.part(&fetched.batch, range.clone());
+            let (part, alone) = fetched.part(range.clone());
             // A reserved block cannot wait for its own end; what lies before it is settled.
             if self.must_end_at.is_some() {
                 return self.walk_on(fetched, range);
@@ -303,12 +301,12 @@ impl OwnedLane {
             }
             return self.walk_on(fetched, part);
         }
-        let (lane, patience) = (Arc::clone(&self.lane), Arc::clone(&self.patience));
-        let mut batch = std::mem::take(&mut self.spare);
-        Some(Step::Fetching(Box::pin(async move {
-            fetch(lane.as_ref(), &mut batch, BATCH_RECORDS, &patience).await?;
-            Ok(batch)
-        })))
+        let (context, lane, partition, patience) =
+            (Arc::clone(&self.context), Arc::clone(&self.lane), self.partition, Arc::clone(&self.patience));
+        let batch = std::mem::take(&mut self.spare);
+        // Dropped when the lane is to finish: what was fetched and not walked is the next owner's.
+        let fetching = async move { context.fetch(lane.as_ref(), partition, batch, &patience).await };
+        Some(Step::Fetching(Box::pin(fetching)))
     }
 
     /// Whether all that was walked is settled.
@@ -331,7 +329,7 @@ impl OwnedLane {
             (Arc::clone(&self.context), self.partition, Arc::clone(&self.patience));
         let origin = Origin { log: self.log.clone(), topic: self.course.topic(), partition };
         Some(Step::Walking(Box::pin(async move {
-            walk.drop_repeats(context.repeats(&origin, &fetched.batch, range.clone(), &patience).await?);
+            walk.drop_repeats(context.repeats(&origin, &fetched, range.clone(), &patience).await?);
             let walked = context.workers.run(partition, move || {
                 walk.walk(&fetched.batch, range.clone(), Some(&mut block));
                 fetched.walked = range.end;
@@ -365,20 +363,6 @@ impl OwnedLane {
 
 async fn adopt(context: &Context, course: Course, assigned: &Assigned) -> Result<Adopted, SettleError> {
     settle::adopt(assigned, course.topic(), &context.store, context.adopt).await
-}
-
-/// Fills the batch; waits until the log can be read.
-pub(super) async fn fetch(
-    lane: &dyn Lane,
-    batch: &mut Batch,
-    max: usize,
-    patience: &Patience,
-) -> Result<(), LogError> {
-    let mut waiting = patience.waiting();
-    while let Err(error) = lane.next(batch, max).await {
-        waiting.failed(error).await?;
-    }
-    Ok(())
 }
 
 async fn sleep_until(due: Option<Instant>) {

@@ -139,7 +139,6 @@ impl Context {
             kafka.partition = origin.partition.0, %from, %to,
             "records were gone from the log before they were walked"
         );
-        self.metrics.offsets_truncated.inc_by(to.get().abs_diff(from.get()));
         let (now, policy) = (self.clock.now(), self.snapshots().alert);
         let alert = alert::log_truncated(origin, from, to, now, &policy);
         patience.wait_out(|| self.store.put_finding(&alert)).await?;
@@ -147,6 +146,11 @@ impl Context {
             self.tell(vec![Raised { alert, appended_at: now }], patience).await?;
         }
         Ok(())
+    }
+
+    /// Once it is told and the commit has passed it: the next owner does not find it again.
+    fn count_truncated(&self, Truncated { from, to }: Truncated) {
+        self.metrics.offsets_truncated.inc_by(to.get().abs_diff(from.get()));
     }
 
     /// Seconds since an append: the log's clock and ours may differ by some.

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::lane::{BATCH_RECORDS, LaneError, fetch};
+use super::held_back::fetch;
+use super::lane::{BATCH_RECORDS, LaneError};
 use super::{Context, Course};
 use crate::log::{Assigned, Batch, LogError, Origin, Topic};
 use crate::model::{LogId, Offset, PartitionId};
@@ -136,7 +137,7 @@ async fn fifty_hours_before(
 
 /// Walks records for state alone: they are settled already. Leaves the lane at their end.
 async fn walk_again(
-    context: &Context,
+    context: &Arc<Context>,
     origin: &Origin,
     assigned: &Assigned,
     patience: &Patience,
@@ -147,10 +148,11 @@ async fn walk_again(
     let (mut batch, mut position) = (Batch::default(), settled.start);
     patience.wait_out(|| lane.seek(position)).await?;
     while position < settled.end {
-        fetch(lane, &mut batch, BATCH_RECORDS, patience).await?;
-        position = batch.position().unwrap_or(position);
-        let range = 0..batch.count_before(settled.end);
-        walk.drop_repeats(context.repeats(origin, &batch, range.clone(), patience).await?);
+        let fetched = context.fetch(lane, partition, batch, patience).await?;
+        position = fetched.batch.position().unwrap_or(position);
+        let range = 0..fetched.batch.count_before(settled.end);
+        walk.drop_repeats(context.repeats(origin, &fetched, range.clone(), patience).await?);
+        batch = fetched.batch;
         (walk, batch) = context
             .workers
             .run(partition, move || {

@@ -42,13 +42,13 @@ pub(crate) struct Adopted {
 }
 
 impl Adopted {
-    /// Commits where no commit of ours stands. Until then the next owner finds what this one found, so whatever of it must
+    /// Commits where no commit of ours stands, or one that lies below the log's start. Until then the next owner finds what this one found, so whatever of it must
     /// be told (what is [`Self::truncated`]) is told before.
     pub(crate) async fn commit(&self, lane: &dyn Lane) -> Result<(), SettleError> {
         if self.is_committed {
             return Ok(());
         }
-        let metadata = Metadata::new(self.log.clone(), None, None).asking(self.ask_through);
+        let metadata = Metadata::new(self.log.clone(), self.unfinished, self.state).asking(self.ask_through);
         Ok(lane.commit(self.resume_at, &metadata.encode(), Vec::new()).await?)
     }
 
@@ -156,7 +156,7 @@ pub(super) fn go_on(
     if committed < bounds.start {
         adopted.truncated = Some(Truncated { from: committed, to: bounds.start });
     }
-    adopted.is_committed = true;
+    adopted.is_committed = adopted.truncated.is_none();
     Ok(adopted)
 }
 

@@ -1,7 +1,7 @@
 //! A model of ClickHouse, for tests: it keeps what is inserted, remembers tokens, and fails in the ways that the real one
 //! was seen to (PROMISE, "tried").
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::Ipv6Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -39,6 +39,18 @@ pub(crate) enum StoreFault {
     AskAway,
 }
 
+impl StoreFault {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::InsertAway,
+        Self::AnswerLost,
+        Self::TokenWithoutRows,
+        Self::RowsWithoutToken,
+        Self::HalfStored,
+        Self::GoesOn,
+        Self::AskAway,
+    ];
+}
+
 /// How long an insert goes on without its connection.
 const GOES_ON_FOR: Duration = Duration::from_millis(120);
 
@@ -54,6 +66,8 @@ pub(crate) struct MemoryTables {
 struct State {
     rows: BTreeMap<&'static str, Vec<Row>>,
     tokens: HashSet<String>,
+    /// How often an insert came for each block, whatever became of it: `L/topic/partition/a-b`.
+    inserts: HashMap<String, usize>,
     faults: Vec<StoreFault>,
     going_on: Vec<GoingOn>,
 }
@@ -100,6 +114,11 @@ impl MemoryTables {
         keyed.collect::<BTreeMap<_, _>>().into_values().collect()
     }
 
+    /// Whether the rows of a block, `L/topic/partition/a-b`, were inserted more than once.
+    pub(crate) fn was_repeated(&self, block: &str) -> bool {
+        self.lock().inserts.get(block).is_some_and(|&inserts| inserts > 1)
+    }
+
     /// As it is now: what went on until now has landed.
     fn lock(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -135,6 +154,9 @@ impl State {
     }
 
     fn insert(&mut self, mut insert: Insert) -> Result<(), ClickHouseError> {
+        if let Some((block, _attempt)) = insert.token.as_deref().and_then(|token| token.rsplit_once('/')) {
+            *self.inserts.entry(block.to_owned()).or_default() += 1;
+        }
         if self.takes(StoreFault::InsertAway) {
             return Err(away());
         }
@@ -261,7 +283,7 @@ impl Statements for MemoryTables {
         Ok(newest(rows.filter(|row| log.is_empty() || row["log"] == log), "offset"))
     }
 
-    async fn stored_at(
+    async fn rows_of(
         &self,
         origin: &Origin,
         ids: Vec<String>,
@@ -272,14 +294,12 @@ impl Statements for MemoryTables {
         let wanted = |row: &&Row| {
             row["log"] == origin.log.as_str() && ids.iter().any(|id| row["event_id"] == id.as_str())
         };
-        let mut first = BTreeMap::new();
-        for row in rows.filter(wanted) {
-            let name = (text(row, "tenant"), text(row, "gateway"), text(row, "event_id"));
-            let lowest = first.entry((name, row["proof"] != "none")).or_insert(u64::MAX);
-            *lowest = number(row, "offset").min(*lowest);
-        }
-        let named = |(((tenant, gateway, id), attested), offset)| (tenant, gateway, id, attested, offset);
-        Ok(first.into_iter().map(named).collect())
+        let of_row = |row: &Row| {
+            let received_at = row["received_at"].as_i64().unwrap();
+            let (tenant, gateway, id) = (text(row, "tenant"), text(row, "gateway"), text(row, "event_id"));
+            (tenant, gateway, id, row["proof"] != "none", number(row, "offset"), received_at)
+        };
+        Ok(rows.filter(wanted).map(of_row).collect())
     }
 }
 

@@ -30,6 +30,7 @@ pub(crate) use dead_letter::{APPEND_HEADER, ORIGIN_HEADER, REASON_HEADER};
 pub(crate) use last_stored::LastStored;
 pub(crate) use put::{Put, Store, Stored, put_findings};
 pub(crate) use retention::Retention;
+pub(crate) use stored_before::HeldBack;
 
 use super::patience::{Failure, Hope, Part};
 use crate::clickhouse::ClickHouseError;

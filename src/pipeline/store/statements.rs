@@ -50,8 +50,8 @@ pub(super) trait Statements: Send + Sync {
         since: UnixMs,
     ) -> Result<Option<Newest>, ClickHouseError>;
 
-    /// The events with these ids that have a row in the partition, received at `since` or after.
-    async fn stored_at(
+    /// The rows of events with these ids in the partition, received at `since` or after.
+    async fn rows_of(
         &self,
         origin: &Origin,
         ids: Vec<String>,
@@ -122,17 +122,16 @@ impl Statements for Client {
         answered(query.bind(since.get()).fetch_optional()).await
     }
 
-    async fn stored_at(
+    async fn rows_of(
         &self,
         origin: &Origin,
         ids: Vec<String>,
         since: UnixMs,
     ) -> Result<Vec<EventRow>, ClickHouseError> {
         let sql = "SELECT toString(tenant), toString(gateway), toString(event_id), \
-                   toBool(proof != 'none') AS is_attested, min(offset) FROM events \
+                   toBool(proof != 'none'), offset, toUnixTimestamp64Milli(received_at) FROM events \
                    WHERE log = ? AND topic = ? AND partition = ? AND received_at >= fromUnixTimestamp64Milli(?) \
-                   AND event_id IN (SELECT toUUID(arrayJoin(?))) \
-                   GROUP BY tenant, gateway, event_id, is_attested";
+                   AND event_id IN (SELECT toUUID(arrayJoin(?)))";
         let query = self.query(sql).bind(origin.log.as_str()).bind(origin.topic.name());
         let query = query.bind(origin.partition.0).bind(since.get()).bind(ids);
         answered(query.fetch_all()).await
