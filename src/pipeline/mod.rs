@@ -31,6 +31,8 @@ mod second;
 mod patience;
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 use std::collections::HashSet;

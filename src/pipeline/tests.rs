@@ -34,11 +34,9 @@ fn walk_of(signatures: Signatures) -> Walk {
     let overlay = concat!(env!("CARGO_MANIFEST_DIR"), "/schemas/overlay-demo.csv");
     let geo = GeoFiles { overlay: Some(overlay.into()), ..GeoFiles::default() };
     let snapshots = Snapshots {
-        name: "test".into(),
         verify: Arc::new(verify::Trust::build(&[], &tenants, &[gateway], key()).unwrap()),
         enrich: Arc::new(enrich::Atlas::load(&geo).unwrap()),
-        detect: Arc::new(detect::Rulebook::new(&[], &[], &[])),
-        alert: Arc::new(alert::Policy::default()),
+        ..testing::snapshots()
     };
     let bounds = decode::Bounds {
         max_event_age: Duration::from_secs(24 * 3_600),

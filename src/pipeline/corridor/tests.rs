@@ -13,7 +13,7 @@ use crate::log::{LogError, NewRecord};
 use crate::model::{Offset, ResumeAt};
 use crate::pipeline::settle::SettleError;
 use crate::pipeline::store::testing::{LOG, TestLog, bounds, event_at, jws, received, retention_of};
-use crate::pipeline::{alert, detect, enrich, verify};
+use crate::pipeline::testing::snapshots;
 
 const PARTITION: PartitionId = PartitionId(0);
 /// For what comes in a moment if it comes at all.
@@ -42,14 +42,7 @@ impl House {
     }
 
     fn over(database: Database, log: TestLog, clock: Clock, pace: Pace) -> Self {
-        let door = crate::keys::door(&Secret::new("of the tests".to_owned()));
-        let snapshots = Snapshots {
-            name: "test".into(),
-            verify: Arc::new(verify::Trust::build(&[], &HashMap::new(), &[], door).unwrap()),
-            enrich: Arc::new(enrich::Atlas::load(&Default::default()).unwrap()),
-            detect: Arc::new(detect::Rulebook::default()),
-            alert: Arc::new(alert::Policy::default()),
-        };
+        let snapshots = snapshots();
         let context = Context {
             log: log.journal.clone(),
             store: Store::new(database.client.clone(), log.journal.clone()),

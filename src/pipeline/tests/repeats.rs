@@ -1,23 +1,12 @@
 //! Events that were sent twice leave the walk once.
 
-use std::collections::HashMap;
-
 use super::super::*;
-use crate::config::Secret;
 use crate::log::home_partition;
 use crate::model::{Offset, UnixMs};
 use crate::pipeline::store::testing::{bounds, event, received};
 
 fn walk_of(partitions: u32, partition: PartitionId) -> Walk {
-    let door = crate::keys::door(&Secret::new("of the tests".to_owned()));
-    let snapshots = Snapshots {
-        name: "test".into(),
-        verify: Arc::new(verify::Trust::build(&[], &HashMap::new(), &[], door).unwrap()),
-        enrich: Arc::new(enrich::Atlas::load(&Default::default()).unwrap()),
-        detect: Arc::new(detect::Rulebook::default()),
-        alert: Arc::new(alert::Policy::default()),
-    };
-    Walk::new(decode::Bounds { partitions, ..bounds() }, snapshots, partition)
+    Walk::new(decode::Bounds { partitions, ..bounds() }, testing::snapshots(), partition)
 }
 
 fn numbered(number: u64) -> Vec<u8> {

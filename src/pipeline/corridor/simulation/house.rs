@@ -1,20 +1,20 @@
 //! One installation: a log and a ClickHouse in memory, and whichever processes run.
 
-use std::sync::LazyLock;
+mod events;
+
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
-use serde_json::json;
-
-use super::op::{Op, PARTITIONS};
-use crate::config::{GeoFiles, Secret};
-use crate::log::memory::MemoryLog;
+use super::op::{Cut, Op, PARTITIONS};
+use crate::config::Secret;
+use crate::log::memory::{Lying, MemoryLog};
 use crate::log::{Topic, TopicSpec};
+use crate::model::Offset;
 use crate::pipeline::corridor::*;
 use crate::pipeline::store::memory::MemoryTables;
-use crate::pipeline::store::testing::{bounds, event_at, jws, received, retention_of};
-use crate::pipeline::{detect, enrich, verify};
-
-pub(super) const GROUP: &str = "jwtrail-run";
+use crate::pipeline::store::testing::{received, retention_of};
+use events::Sources;
+pub(super) use events::{snapshots, walk_bounds};
 
 /// For what comes in a moment if it comes at all.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -25,15 +25,33 @@ pub(super) struct House {
     now: Arc<AtomicI64>,
     snapshots: Arc<AtomicU32>,
     processes: Vec<Process>,
-    /// The events so far, as they were sent.
-    sent: Vec<Vec<u8>>,
+    sources: Sources,
+    /// What left the log at the beginning of each partition.
+    gone: BTreeMap<u32, Gone>,
     /// Why a process ended that nobody had asked to.
     failures: Vec<String>,
 }
 
-/// One process with a corridor.
+/// What left the log.
+#[derive(Default)]
+pub(super) struct Gone {
+    pub(super) records: Vec<Lying>,
+    /// Some of it was wanted: it was not settled, or not written down.
+    pub(super) missed: bool,
+}
+
+/// One process with both corridors.
 struct Process {
     lifecycle: Lifecycle,
+}
+
+pub(super) fn partitions_of(course: Course) -> impl Iterator<Item = PartitionId> {
+    let partitions = if course == Course::Events { PARTITIONS } else { 1 };
+    (0..partitions).map(PartitionId)
+}
+
+pub(super) fn retried_key() -> hmac::Key {
+    crate::keys::retried(&Secret::new("of the tests".to_owned()))
 }
 
 impl House {
@@ -49,7 +67,8 @@ impl House {
             now,
             snapshots: Arc::default(),
             processes: Vec::new(),
-            sent: Vec::new(),
+            sources: Sources::default(),
+            gone: BTreeMap::new(),
             failures: Vec::new(),
         };
         house.start();
@@ -59,14 +78,14 @@ impl House {
     fn start(&mut self) {
         let log: Arc<dyn EventLog> = Arc::new(self.log.clone());
         let number = Arc::clone(&self.snapshots);
-        let context = Context {
+        let context = Arc::new(Context {
             store: self.tables.store(Arc::clone(&log)),
             log,
             retention: Arc::new(retention_of(&[])),
             workers: Workers::start(1).unwrap(),
             snapshots: Arc::new(move || snapshots(number.load(Ordering::Relaxed))),
             bounds: walk_bounds(),
-            retried_key: crate::keys::retried(&Secret::new("of the tests".to_owned())),
+            retried_key: retried_key(),
             adopt: None,
             // Blocks are cut after a moment: a history has many.
             pace: Pace {
@@ -82,9 +101,12 @@ impl House {
             on_alert: None,
             clock: Clock::Manual(Arc::clone(&self.now)),
             gauges: Gauges::default(),
-        };
+        });
         let lifecycle = Lifecycle::new(PATIENCE);
-        lifecycle.spawn("corridor", run(Arc::new(context), Course::Events, lifecycle.clone()));
+        for course in Course::ALL {
+            let corridor = run(Arc::clone(&context), course, lifecycle.clone());
+            lifecycle.spawn(format!("corridor of {}", course.topic().name()), corridor);
+        }
         self.processes.push(Process { lifecycle });
     }
 
@@ -96,20 +118,26 @@ impl House {
     }
 
     pub(super) async fn play(&mut self, op: &Op) {
+        let (now, log, sources) = (self.now(), &self.log, &mut self.sources);
         match *op {
-            Op::Deliver { who, place, to } => self.deliver(self.event(who, place, 0), to),
-            Op::Late { who, place, to, minutes } => self.deliver(self.event(who, place, minutes), to),
-            Op::Leak { who, to } => {
-                let mut event = self.event(who, 0, 0);
-                event["request"]["user_agent"] = jws().0.into();
-                self.deliver(event, to);
+            Op::Deliver { who, place, to } => append(log, [sources.event(who, place, now)], to),
+            Op::Late { who, place, to, minutes } => {
+                let then = now - Duration::from_secs(minutes * 60);
+                append(log, [sources.event(who, place, then)], to);
             }
-            Op::Redeliver { back, to } => {
-                let again = self.sent.iter().rev().nth(back).cloned();
-                again.into_iter().for_each(|value| self.append(value, to));
+            Op::Sign { who, place, to } => append(log, [sources.signed(who, place, now)], to),
+            Op::Leak { who, to } => append(log, [sources.leak(who, now)], to),
+            Op::Flood { count, to } => append(log, (0..count).map(|_| sources.stranger(now)), to),
+            Op::Redeliver { back, to } => append(log, sources.again(back), to),
+            Op::HoldBack { who, place, to } => append(log, [sources.held_back(who, place, now)], to),
+            Op::Drain { back, to, resent } => append(log, sources.drained(back, resent.then_some(now)), to),
+            Op::Beat { to, closing } => append(log, [sources.heartbeat(closing, now)], to),
+            Op::Garbage { to } => {
+                append(log, [NewRecord { value: b"{not json".to_vec(), ..NewRecord::default() }], to);
             }
-            Op::Garbage { to } => self.append(b"{not json".to_vec(), to),
+            Op::Skip => self.sources.skip(),
             Op::Holes { to, count } => self.log.leave_holes(Topic::Events, PartitionId(to), count),
+            Op::Truncate { partition, before } => self.truncate(partition, before),
             Op::AdvanceTime { minutes } => {
                 self.now.fetch_add(minutes * 60_000, Ordering::Relaxed);
             }
@@ -121,7 +149,9 @@ impl House {
                 self.end(oldest, Phase::Draining).await;
             }
             Op::Join | Op::Leave => {}
-            Op::Lose { partition } => self.log.lose(GROUP, Topic::Events, PartitionId(partition)),
+            Op::Lose { course, partition } => {
+                self.log.lose(course.group(), course.topic(), PartitionId(partition));
+            }
             Op::Crash => {
                 self.log.forget_members();
                 for process in std::mem::take(&mut self.processes) {
@@ -129,7 +159,7 @@ impl House {
                 }
                 self.start();
             }
-            Op::SwapSnapshots => {
+            Op::RotateKeys => {
                 self.snapshots.fetch_add(1, Ordering::Relaxed);
             }
             Op::Log(fault) => self.log.fail(fault),
@@ -142,23 +172,25 @@ impl House {
         self.log.heal();
         self.tables.heal();
         self.settle().await;
-        for process in std::mem::take(&mut self.processes) {
-            self.end(process, Phase::Draining).await;
-        }
-        // The lanes that were let go last may have left copies to others.
-        if !self.is_settled() {
+        self.end_all().await;
+        // The lanes that were let go last may have left copies to others, and summaries.
+        while !self.is_settled() && self.failures.is_empty() {
             self.start();
             self.settle().await;
-            for process in std::mem::take(&mut self.processes) {
-                self.end(process, Phase::Draining).await;
+            if !self.is_settled() {
+                self.failures.push("it never settles".to_owned());
             }
-        }
-        if !self.is_settled() {
-            self.failures.push("it never settles".to_owned());
+            self.end_all().await;
         }
         match self.failures.as_slice() {
             [] => Ok(()),
             failures => Err(failures.join("\n")),
+        }
+    }
+
+    async fn end_all(&mut self) {
+        for process in std::mem::take(&mut self.processes) {
+            self.end(process, Phase::Draining).await;
         }
     }
 
@@ -173,70 +205,51 @@ impl House {
     }
 
     fn is_settled(&self) -> bool {
-        (0..PARTITIONS).map(PartitionId).all(|partition| {
-            let last = self.log.records(Topic::Events, partition).last().map(|(offset, ..)| *offset);
-            let commit = self.log.committed(GROUP, Topic::Events, partition);
-            let done = commit.map(|commit| commit.resume_at.offset());
-            last.is_none() || last < done
-        })
+        Course::ALL.into_iter().flat_map(|course| partitions_of(course).map(move |of| (course, of))).all(
+            |(course, partition)| {
+                let last = self.log.records(course.topic(), partition).last().map(|(offset, ..)| *offset);
+                let commit = self.log.committed(course.group(), course.topic(), partition);
+                let done = commit.map(|commit| commit.resume_at.offset());
+                last.is_none() || last < done
+            },
+        )
     }
 
-    fn event(&self, who: u8, place: u8, minutes_old: i64) -> serde_json::Value {
-        let time = UnixMs::new(self.now.load(Ordering::Relaxed) - minutes_old * 60_000);
-        let event = event_at("accepted", &format!("person-{who}"), &time.to_string());
-        let mut event: serde_json::Value = serde_json::from_slice(&event).unwrap();
-        event["id"] = uuid::Uuid::from_u128(self.sent.len() as u128 + 1).to_string().into();
-        event["token"]["ref"] = format!("kq{who}{}", "A".repeat(40)).into();
-        let (_, ip, agent) = PLACES[usize::from(place)];
-        event["request"]["ip"] = json!(ip);
-        event["request"]["user_agent"] = json!(agent);
-        event
+    /// Lets the beginning of a partition go; nothing while nothing of it is committed.
+    fn truncate(&mut self, partition: u32, before: Cut) {
+        let (topic, id) = (Topic::Events, PartitionId(partition));
+        let Some(commit) = self.log.committed(Course::Events.group(), topic, id) else { return };
+        let metadata: serde_json::Value = serde_json::from_str(&commit.metadata).unwrap();
+        let (committed, records) = (commit.resume_at.offset().get(), self.log.records(topic, id));
+        let end = records.last().map_or(committed, |(last, ..)| last.get() + 1).max(committed);
+        let before = match before {
+            Cut::Checkpoint => metadata["state"].as_i64().unwrap_or(0),
+            Cut::Commit => committed,
+            Cut::Above(more) => (committed + more).min(end),
+        };
+        let is_missed = Some(before) > metadata["state"].as_i64() && before > 0;
+        let before = Offset::new(before).unwrap();
+        let gone = self.gone.entry(partition).or_default();
+        gone.missed |= is_missed;
+        gone.records.extend(records.into_iter().filter(|(offset, ..)| *offset < before));
+        self.log.truncate(topic, id, before);
     }
 
-    fn deliver(&mut self, event: serde_json::Value, to: u32) {
-        let value = event.to_string().into_bytes();
-        self.sent.push(value.clone());
-        self.append(value, to);
+    /// Every record that was ever in a partition, and whether some left it that were wanted.
+    pub(super) fn ever(&self, course: Course, partition: PartitionId) -> (Vec<Lying>, bool) {
+        let gone = self.gone.get(&partition.0).filter(|_| course == Course::Events);
+        let before = gone.map(|gone| gone.records.clone()).unwrap_or_default();
+        let records = self.log.records(course.topic(), partition);
+        (before.into_iter().chain(records).collect(), gone.is_some_and(|gone| gone.missed))
     }
 
-    fn append(&self, value: Vec<u8>, to: u32) {
-        let record = NewRecord { partition: Some(PartitionId(to)), value, ..NewRecord::default() };
-        self.log.write(Topic::Events, vec![record]);
+    fn now(&self) -> UnixMs {
+        UnixMs::new(self.now.load(Ordering::Relaxed))
     }
 }
 
-const CHROME: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) \
-                      Chrome/131.0.0.0 Safari/537.36";
-const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:133.0) Gecko/20100101 Firefox/133.0";
-
-/// Lines of an overlay, with an address of each and what is used there.
-const PLACES: [(&str, &str, &str); 3] = [
-    ("203.0.113.0/24,FR,Paris,48.8566,2.3522,5,access,paris,64500,Example Fibre", "203.0.113.7", CHROME),
-    ("198.51.100.0/24,JP,Tokyo,35.6762,139.6503,5,access,tokyo,64501,Example Cable", "198.51.100.7", FIREFOX),
-    ("192.0.2.0/24,US,New York,40.7128,-74.006,5,hosting,new-york,64502,Example Cloud", "192.0.2.7", CHROME),
-];
-
-pub(super) fn walk_bounds() -> decode::Bounds {
-    decode::Bounds { partitions: PARTITIONS, ..bounds() }
-}
-
-/// The same snapshots, whatever their number.
-pub(super) fn snapshots(number: u32) -> Snapshots {
-    static SNAPSHOTS: LazyLock<Snapshots> = LazyLock::new(|| {
-        let directory = tempfile::tempdir().unwrap();
-        let overlay = directory.path().join("overlay.csv");
-        let lines = PLACES.map(|(line, ..)| line).join("\n");
-        let head = "cidr,country,city,lat,lon,radius_km,kind,label,asn,organisation";
-        std::fs::write(&overlay, format!("{head}\n{lines}\n")).unwrap();
-        let geo = GeoFiles { overlay: Some(overlay), ..GeoFiles::default() };
-        let door = crate::keys::door(&Secret::new("of the tests".to_owned()));
-        Snapshots {
-            name: "".into(),
-            verify: Arc::new(verify::Trust::build(&[], &HashMap::new(), &[], door).unwrap()),
-            enrich: Arc::new(enrich::Atlas::load(&geo).unwrap()),
-            detect: Arc::new(detect::Rulebook::default()),
-            alert: Arc::new(alert::Policy::default()),
-        }
-    });
-    Snapshots { name: number.to_string().into(), ..SNAPSHOTS.clone() }
+/// Appends as the door or a gateway does.
+fn append(log: &MemoryLog, records: impl IntoIterator<Item = NewRecord>, to: u32) {
+    let partition = Some(PartitionId(to));
+    log.write(Topic::Events, records.into_iter().map(|record| NewRecord { partition, ..record }).collect());
 }

@@ -2,11 +2,13 @@
 //! over the real rooms and lanes, with a log and a ClickHouse in memory that fail when they are told to.
 //!
 //! A history is a list of [`Op`]s. When it is over everything heals and settles, and what is there then is held against
-//! one uninterrupted walk of the same log ([`truth`]). What fails is shrunk; each failure ever found stays in [`kept`].
+//! one uninterrupted walk of the same log ([`truth`], [`promise`]). What fails is shrunk; each failure ever found stays in [`kept`].
 
 mod house;
 mod kept;
 mod op;
+mod promise;
+mod recut;
 mod truth;
 
 use proptest::prelude::*;
@@ -24,7 +26,7 @@ async fn play(ops: &[Op]) -> Result<(), String> {
         house.play(op).await;
     }
     house.rest().await?;
-    truth::hold(&house)
+    promise::hold(&house)
 }
 
 /// How many histories are played at the same time.
