@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use super::*;
 
-const VECTORS: &str = include_str!("../../schemas/refs/vectors.json");
+const VECTORS: &str = include_str!("../../../schemas/refs/vectors.json");
 
 #[derive(serde::Deserialize)]
 struct Vectors {
