@@ -2,13 +2,14 @@
 //! by its owner alone, never logged.
 
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 
+use super::private_file::make_private;
 use super::reader::{Context, Section};
 use super::{MissingCredentials, Problem, Secret, written};
 use crate::clock::Random;
@@ -57,7 +58,7 @@ impl Credentials {
             Err(cause) if cause.kind() == ErrorKind::NotFound => match missing {
                 MissingCredentials::Accept => Ok(None),
                 MissingCredentials::Make => {
-                    Self::make(data_dir, &path).map_err(|cause| CredentialsError::Io {
+                    make_private(&path, &draw()).map_err(|cause| CredentialsError::Io {
                         path: path.clone(),
                         doing: "made",
                         cause,
@@ -117,30 +118,10 @@ impl Credentials {
             webhook_secret: webhook_secret?,
         })
     }
-
-    /// Writes the file beside its place and links it there: it appears whole, and of two that make it at the same time
-    /// the second finds the first's.
-    fn make(data_dir: &Path, path: &Path) -> std::io::Result<()> {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
-        let draft = data_dir.join(format!(".credentials.{}", Random::hex::<8>()));
-        let linked = write_private(&draft, &draw()).and_then(|()| match std::fs::hard_link(&draft, path) {
-            Err(cause) if cause.kind() == ErrorKind::AlreadyExists => Ok(()),
-            linked => linked,
-        });
-        let removed = std::fs::remove_file(&draft);
-        linked.and(removed)?;
-        std::fs::File::open(data_dir)?.sync_all()
-    }
 }
 
 /// Fewer characters than this were not drawn by us, and are guessable.
 const MIN_SECRET: usize = 16;
-
-fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
-}
 
 /// A new file's text. The prefixes let secret scanners and people tell what they found.
 fn draw() -> zeroize::Zeroizing<String> {

@@ -7,6 +7,7 @@
 mod keys;
 
 mod leaf;
+mod private_file;
 mod public_key;
 mod reader;
 mod written;
@@ -27,6 +28,7 @@ pub(crate) use credentials::{Credentials, webhook_key};
 #[cfg(test)]
 pub(crate) use keys::KEYS;
 pub(crate) use meant::*;
+pub(crate) use private_file::make_private;
 use reader::{Context, Line, Section};
 use written::Source;
 

@@ -138,6 +138,7 @@ pub(crate) struct Metrics {
     pub(crate) geo_files_reloaded: Counters<ByResult>,
     pub(crate) key_sets_fetched: Counters<ByResult>,
     pub(crate) key_sets_unknown: Gauge,
+    pub(crate) control_records_refused: Counters<ByReason>,
 }
 
 impl Metrics {
@@ -187,6 +188,7 @@ impl Metrics {
             geo_files_reloaded: new.counters("jwtrail_geo_files_reloaded", "Changed geo files: swapped, or kept because the new one is broken"),
             key_sets_fetched: new.counters("jwtrail_key_sets_fetched", "Issuers' key sets asked for by URL: swapped, unchanged, or kept because the answer was none"),
             key_sets_unknown: new.gauge("jwtrail_key_sets_unknown", "Issuers whose keys count as unknown: none fetched yet, or the last one too old"),
+            control_records_refused: new.counters("jwtrail_control_records_refused", "Records of the control topic, or of the store beside it, that changed nothing, by reason: unsigned, foreign, replayed (each somebody's tampering), overtaken (two writers at once)"),
             registry: Arc::default(),
         };
         metrics.registry = Arc::new(new.registry);

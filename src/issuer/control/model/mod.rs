@@ -20,6 +20,7 @@ use crate::model::{TenantId, words};
 
 pub(crate) use keys::*;
 pub(crate) use names::*;
+use parties::first_broken;
 pub(crate) use parties::*;
 pub(crate) use secrets::*;
 
@@ -34,6 +35,13 @@ words! {
         Audience = "audience",
         AdminKey = "admin_key",
         Epoch = "epoch",
+    }
+}
+
+impl EntryKind {
+    /// Whether such entries are the platform's; the others are each a tenant's.
+    pub(crate) const fn is_of_platform(self) -> bool {
+        matches!(self, Self::Gateway | Self::AdminKey)
     }
 }
 
@@ -62,7 +70,7 @@ pub(crate) enum Scope {
 }
 
 /// The platform's place in a key's text: no tenant can have this name.
-const PLATFORM: &str = crate::model::PLATFORM_TENANT;
+pub(super) const PLATFORM: &str = crate::model::PLATFORM_TENANT;
 
 /// The key of an entry. As text `kind/tenant/name`; only the name may hold a `/`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -87,6 +95,23 @@ impl EntryKey {
     /// The key of a tenant itself.
     pub(crate) fn of_tenant(tenant: &TenantId) -> Self {
         Self::of::<Tenant>(tenant, tenant.as_str())
+    }
+
+    /// Whether the kind may belong to such an owner, and be called so.
+    pub(crate) fn check(&self) -> Result<(), Invalid> {
+        let is_in_place = match &self.scope {
+            Scope::Platform => self.kind.is_of_platform(),
+            Scope::Tenant(tenant) if self.kind == EntryKind::Tenant => *self.name == *tenant.as_str(),
+            Scope::Tenant(_) => !self.kind.is_of_platform(),
+        };
+        first_broken([
+            (
+                is_in_place,
+                "key",
+                "is a gateway's or an admin key's of the platform, or another's of its tenant",
+            ),
+            ((1..=512).contains(&self.name.len()), "key", "has a name of 1 to 512 bytes"),
+        ])
     }
 
     pub(crate) const fn kind(&self) -> EntryKind {
