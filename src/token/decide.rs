@@ -4,8 +4,11 @@
 //! the signature, and only then what the claims are worth. Nothing that a token says is believed before its signature
 //! held, but to refuse it.
 
+use zeroize::Zeroizing;
+
 use super::claims::{Claims, Confirmation};
 use super::fault::Fault;
+use super::jwe::{ClaimedJwe, DecryptionKey};
 use super::jws::{ClaimedJws, Typ};
 use super::keys::VerifyingKey;
 use super::{ACCESS_TOKEN_TYPE, SigningAlg};
@@ -46,7 +49,8 @@ pub(crate) struct Expectation<'e> {
     pub(crate) now: UnixMs,
     /// The longest `exp` − `iat`, in seconds.
     pub(crate) max_lifetime_s: i64,
-    /// What is revoked: tokens whose `iat` is at or before the time that it answers are.
+    /// What is revoked: tokens whose `iat` lies before the time that it answers are, for what is revoked for good
+    /// [`REVOKED`].
     pub(crate) revoked: &'e dyn Fn(Revocable<'_>) -> Option<UnixMs>,
     pub(crate) suspended: bool,
 }
@@ -74,6 +78,8 @@ pub(crate) struct Audience<'e> {
     /// It takes encrypted tokens alone: a bare JWS is refused. False where its holder, which has the key, sends the inner
     /// JWS by right.
     pub(crate) encrypted: bool,
+    /// Its managed keys, two while one replaces the other.
+    pub(crate) keys: &'e [&'e DecryptionKey],
 }
 
 /// What revocations are looked up by. All are of the expected issuer's tenant.
@@ -86,7 +92,12 @@ pub(crate) enum Revocable<'t> {
     Subject(&'t str),
     Client(&'t str),
     Kid(&'t str),
+    /// All of the tenant's tokens.
+    Tenant,
 }
+
+/// Later than any token.
+pub(crate) const REVOKED: UnixMs = UnixMs::new(i64::MAX);
 
 /// A token as it stands there: nobody vouches for what it says.
 #[derive(Clone, Debug)]
@@ -95,7 +106,18 @@ pub(crate) struct ClaimedToken {
     pub(crate) kid: Option<String>,
     /// EVENT's `token.ref`.
     pub(crate) token_ref: String,
+    /// What it was wrapped in.
+    pub(crate) outer: Option<Outer>,
     pub(crate) claims: Claims,
+}
+
+/// The JWE around a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Outer {
+    /// EVENT's `token.outer_ref`.
+    pub(crate) outer_ref: String,
+    /// Whose key decrypted it: the token must be for that audience alone, or somebody passed it on.
+    pub(crate) audience: String,
 }
 
 /// A token whose signature held. Only [`decide`] makes one. Whether it is good *now* is [`VerifiedToken::recheck`]'s word.
@@ -123,8 +145,13 @@ pub(crate) fn decide(token: &str, expectation: &Expectation<'_>) -> Result<Verif
     if token.is_empty() {
         return Err(unread(Fault::Missing));
     }
-    let jws = ClaimedJws::read(token, Typ::Is(ACCESS_TOKEN_TYPE)).map_err(unread)?;
-    let claimed = ClaimedToken::of(&jws).map_err(unread)?;
+    let opened = open(token, expectation).map_err(unread)?;
+    let (jws, outer) = match &opened {
+        Some((jws, outer)) => (jws.as_str(), Some(outer.clone())),
+        None => (token, None),
+    };
+    let jws = ClaimedJws::read(jws, Typ::Is(ACCESS_TOKEN_TYPE)).map_err(unread)?;
+    let claimed = ClaimedToken::of(&jws, outer).map_err(unread)?;
     let verified = match claimed.verify(&jws, expectation) {
         Ok(verified) => verified,
         Err((fault, claimed)) => return Err(Refusal { fault, claimed: Some(claimed) }),
@@ -135,12 +162,37 @@ pub(crate) fn decide(token: &str, expectation: &Expectation<'_>) -> Result<Verif
     }
 }
 
+/// The JWS in a JWE, decrypted with the key of the audience that has one of its kid; `None` for a bare JWS.
+fn open(token: &str, expectation: &Expectation<'_>) -> Result<Option<(Zeroizing<String>, Outer)>, Fault> {
+    if token.bytes().filter(|&byte| byte == b'.').count() != 4 {
+        return Ok(None);
+    }
+    let jwe = ClaimedJwe::read(token)?;
+    for audience in expectation.audiences.known() {
+        let of_kid = |key: &&&DecryptionKey| jwe.kid.is_some() && key.public_jwk().kid == jwe.kid;
+        if let Some(key) = audience.keys.iter().find(of_kid) {
+            let outer = Outer { outer_ref: jwe.outer_ref(), audience: audience.name.to_owned() };
+            return Ok(Some((jwe.decrypt(key)?, outer)));
+        }
+    }
+    Err(Fault::Undecryptable)
+}
+
+impl<'e> Audiences<'e> {
+    const fn known(self) -> &'e [Audience<'e>] {
+        match self {
+            Self::OneOf(known) | Self::Any(known) => known,
+        }
+    }
+}
+
 impl ClaimedToken {
-    fn of(jws: &ClaimedJws<'_>) -> Result<Self, Fault> {
+    fn of(jws: &ClaimedJws<'_>, outer: Option<Outer>) -> Result<Self, Fault> {
         Ok(Self {
             alg: jws.alg,
             kid: jws.kid.clone(),
             token_ref: jws.token_ref(),
+            outer,
             claims: Claims::read(jws.claimed_payload())?,
         })
     }
@@ -173,10 +225,9 @@ impl ClaimedToken {
         if claims.tenant_id != expectation.tenant {
             return Err(Fault::OtherTenant);
         }
-        let (Audiences::OneOf(known) | Audiences::Any(known)) = expectation.audiences;
         let wants_encryption =
             |audience: &Audience<'_>| audience.encrypted && claims.aud.iter().any(|aud| aud == audience.name);
-        if known.iter().any(wants_encryption) {
+        if self.outer.is_none() && expectation.audiences.known().iter().any(wants_encryption) {
             return Err(Fault::NotEncrypted);
         }
         Ok(())
@@ -211,6 +262,11 @@ impl VerifiedToken {
         &self.claimed.token_ref
     }
 
+    /// EVENT's `token.outer_ref`, of one that was encrypted.
+    pub(crate) fn outer_ref(&self) -> Option<&str> {
+        self.claimed.outer.as_ref().map(|outer| outer.outer_ref.as_str())
+    }
+
     /// Judges it again, by what holds now: for a token that comes out of a cache, keyed by the whole token's hash. All but
     /// the signature is checked, and that its key is still the one that verified it.
     ///
@@ -241,6 +297,9 @@ impl VerifiedToken {
         if claims.exp - claims.iat > expectation.max_lifetime_s {
             return Err(Fault::LifetimeTooLong);
         }
+        if self.claimed.outer.as_ref().is_some_and(|outer| claims.aud != [outer.audience.as_str()]) {
+            return Err(Fault::Audience);
+        }
         if let Audiences::OneOf(expected) = expectation.audiences
             && !expected.iter().any(|audience| claims.aud.iter().any(|aud| aud == audience.name))
         {
@@ -261,12 +320,12 @@ impl VerifiedToken {
         Ok(())
     }
 
-    /// Whether anything that it hangs on was revoked when it was issued or later. An `iat` has whole seconds: a token of
-    /// the second of the revocation counts as older.
+    /// Whether anything that it hangs on was revoked after it was issued. An `iat` has whole seconds: a token from the
+    /// revocation's own second counts as older.
     fn is_revoked(&self, expectation: &Expectation<'_>) -> bool {
         let claims = self.claims();
         let issued = UnixMs::new(claims.iat * 1000);
-        let revoked = |what| (expectation.revoked)(what).is_some_and(|at| issued <= at);
+        let revoked = |what| (expectation.revoked)(what).is_some_and(|at| issued < at);
         revoked(Revocable::Ref(self.token_ref()))
             || claims.org.as_deref().is_some_and(|origin| revoked(Revocable::Ref(origin)))
             || claims.sid.as_deref().is_some_and(|sid| revoked(Revocable::Sid(sid)))
@@ -274,6 +333,7 @@ impl VerifiedToken {
             || claims.actors().any(|actor| revoked(Revocable::Subject(&actor.sub)))
             || revoked(Revocable::Client(&claims.client_id))
             || revoked(Revocable::Kid(&self.kid))
+            || revoked(Revocable::Tenant)
     }
 }
 

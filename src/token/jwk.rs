@@ -197,9 +197,21 @@ impl PublicJwk {
     }
 }
 
+impl PublicJwk {
+    /// Whether its `use`, `key_ops` and `alg` leave this encryption algorithm. A public key that agrees has no operations
+    /// (RFC 7517's registry knows `deriveKey` and `deriveBits` of private keys), but some write those.
+    pub(super) fn encrypts_with(&self, alg: &str) -> bool {
+        let encrypting = ["encrypt", "wrapKey", "deriveKey", "deriveBits"];
+        let operations = self.operations.as_deref().unwrap_or_default();
+        (operations.is_empty() || operations.iter().any(|operation| encrypting.contains(&operation.as_str())))
+            && matches!(self.purpose, None | Some(Purpose::Encryption))
+            && self.alg.as_deref().is_none_or(|declared| declared == alg)
+    }
+}
+
 impl Material {
     /// What its thumbprint is made of, in lexicographic order (RFC 7638, section 3.3).
-    fn members(&self) -> Map<String, Value> {
+    pub(super) fn members(&self) -> Map<String, Value> {
         let members: &[(&str, String)] = &match self {
             Self::Ec { curve, x, y } => vec![
                 ("crv", curve.to_string()),
@@ -233,6 +245,12 @@ impl Material {
             Self::Okp { .. } | Self::Other => &[],
             Self::Rsa { .. } => &[Rs256, Rs384, Rs512, Ps256, Ps384, Ps512],
         }
+    }
+
+    /// The other way round; `None` if it is no such point of the curve.
+    pub(super) fn of_point(curve: EcCurve, point: &[u8]) -> Option<Self> {
+        let (x, y) = point.strip_prefix(&[4])?.split_at_checked(curve.field_bytes())?;
+        (x.len() == y.len()).then(|| Self::Ec { curve, x: x.to_vec(), y: y.to_vec() })
     }
 
     /// An elliptic curve's point, uncompressed (X9.62): 0x04, x, y.

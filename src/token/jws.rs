@@ -18,6 +18,8 @@ pub(crate) enum IssueError {
     TooLarge { bytes: usize, cap: usize },
     #[error("the signer's signature does not hold with the key that it should have signed with")]
     WrongSignature,
+    #[error("the cryptographic library did not encrypt")]
+    NotEncrypted,
 }
 
 impl IssueError {
@@ -26,6 +28,7 @@ impl IssueError {
         match self {
             Self::TooLarge { .. } => "token_too_large",
             Self::WrongSignature => "signature_of_another_key",
+            Self::NotEncrypted => "not_encrypted",
         }
     }
 }

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
+use aws_lc_rs::agreement;
+use aws_lc_rs::encoding::{AsBigEndian, AsDer, Curve25519SeedBin, Pkcs8V1Der};
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::rsa::{KeySize, PublicKeyComponents};
+use aws_lc_rs::rsa::{self, KeySize, PublicKeyComponents};
 use aws_lc_rs::signature::{
     self, EcdsaKeyPair, Ed25519KeyPair, KeyPair, ParsedPublicKey, RsaEncoding, RsaKeyPair,
 };
@@ -12,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::alg::{SigningAlg, Verification};
 use super::fault::Fault;
+use super::jwe::EncryptionAlg;
 use super::jwk::{EcCurve, Material, OkpCurve, PublicJwk, Purpose};
 use super::small_order;
 
@@ -36,6 +38,8 @@ pub(crate) enum KeyError {
     UnknownAlg(String),
     #[error("it is not for signatures that we verify: its type, `use`, `key_ops` or `alg` says so")]
     NotForVerifying,
+    #[error("it is not for \"{0}\": its type, curve, `use`, `key_ops` or `alg` says so")]
+    NotForEncrypting(EncryptionAlg),
     #[error("it is too weak: {0}")]
     Weak(&'static str),
     #[error("its numbers make no key: they lie on no curve, or are no modulus and exponent")]
@@ -59,7 +63,7 @@ impl KeyError {
             }
             Self::Private => "jwk_private",
             Self::NoDefaultAlg | Self::OtherAlg(_) | Self::UnknownAlg(_) => "jwk_alg",
-            Self::NotForVerifying => "jwk_use",
+            Self::NotForVerifying | Self::NotForEncrypting(_) => "jwk_use",
             Self::Weak(_) => "jwk_weak",
             Self::NoKey => "jwk_no_key",
             Self::NotPkcs8(_) => "private_key_malformed",
@@ -78,10 +82,15 @@ crate::model::words! {
         Rsa2048 = "RSA-2048",
         Rsa3072 = "RSA-3072",
         Ed25519 = "Ed25519",
+        X25519 = "X25519",
     }
 }
 
-/// A private key as PKCS#8 (RFC 5208; Ed25519 as RFC 8410, version 1): what is sealed and stored.
+/// What stands before the 32 bytes in the PKCS#8 of an X25519 key (RFC 8410, section 7).
+const X25519_PREFIX: [u8; 16] =
+    [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x6e, 0x04, 0x22, 0x04, 0x20];
+
+/// A private key as PKCS#8 (RFC 5208, RFC 8410; version 1): what is sealed and stored.
 #[derive(Clone)]
 pub(crate) struct Pkcs8(Zeroizing<Vec<u8>>);
 
@@ -92,7 +101,7 @@ impl Pkcs8 {
     /// If the cryptographic library fails.
     pub(crate) fn generate(kind: KeyKind) -> Result<Self, KeyError> {
         let rng = SystemRandom::new();
-        let rsa = |size| {
+        let rsa_pair = |size| {
             let pair = RsaKeyPair::generate(size)?;
             AsDer::<Pkcs8V1Der<'_>>::as_der(&pair).map(|der| der.as_ref().to_vec())
         };
@@ -100,9 +109,13 @@ impl Pkcs8 {
         let der = match kind {
             KeyKind::P256 => ec(&signature::ECDSA_P256_SHA256_FIXED_SIGNING),
             KeyKind::P384 => ec(&signature::ECDSA_P384_SHA384_FIXED_SIGNING),
-            KeyKind::Rsa2048 => rsa(KeySize::Rsa2048),
-            KeyKind::Rsa3072 => rsa(KeySize::Rsa3072),
+            KeyKind::Rsa2048 => rsa_pair(KeySize::Rsa2048),
+            KeyKind::Rsa3072 => rsa_pair(KeySize::Rsa3072),
             KeyKind::Ed25519 => Ed25519KeyPair::generate_pkcs8v1(&rng).map(|der| der.as_ref().to_vec()),
+            KeyKind::X25519 => agreement::PrivateKey::generate(&agreement::X25519).and_then(|key| {
+                let seed: Curve25519SeedBin<'_> = key.as_be_bytes()?;
+                Ok([X25519_PREFIX.as_slice(), seed.as_ref()].concat())
+            }),
         };
         der.map(|der| Self(Zeroizing::new(der))).map_err(|_| KeyError::NotGenerated)
     }
@@ -110,6 +123,11 @@ impl Pkcs8 {
     /// One that was stored; whether it is one shows when a key is made of it.
     pub(crate) fn from_der(der: Vec<u8>) -> Self {
         Self(Zeroizing::new(der))
+    }
+
+    /// The 32 bytes of an X25519 key.
+    pub(super) fn x25519_seed(&self) -> Option<&[u8]> {
+        self.0.strip_prefix(&X25519_PREFIX).filter(|seed| seed.len() == 32)
     }
 
     /// The DER, for whoever seals it.
@@ -150,22 +168,19 @@ impl SigningKey {
         let no_key = |_| KeyError::NotPkcs8(alg.as_str());
         let ecdsa = |curve: EcCurve, signing| {
             let pair = EcdsaKeyPair::from_pkcs8(signing, der).map_err(no_key)?;
-            let (x, y) = pair.public_key().as_ref()[1..].split_at(curve.field_bytes());
-            let material = Material::Ec { curve, x: x.to_vec(), y: y.to_vec() };
+            let material = Material::of_point(curve, pair.public_key().as_ref()).ok_or(KeyError::NoKey)?;
             Ok((Pair::Ecdsa(pair), material))
         };
-        let rsa = |encoding| {
+        let with_rsa = |encoding| {
             let pair = RsaKeyPair::from_pkcs8(der).map_err(no_key)?;
-            let public = pair.public_key();
-            let n = public.modulus().big_endian_without_leading_zero().to_vec();
-            let e = public.exponent().big_endian_without_leading_zero().to_vec();
-            Ok((Pair::Rsa(pair, encoding), Material::Rsa { n, e }))
+            let material = rsa_material(pair.public_key());
+            Ok((Pair::Rsa(pair, encoding), material))
         };
         let (pair, material) = match alg {
             SigningAlg::Es256 => ecdsa(EcCurve::P256, &signature::ECDSA_P256_SHA256_FIXED_SIGNING),
             SigningAlg::Es384 => ecdsa(EcCurve::P384, &signature::ECDSA_P384_SHA384_FIXED_SIGNING),
-            SigningAlg::Rs256 => rsa(&signature::RSA_PKCS1_SHA256),
-            SigningAlg::Ps256 => rsa(&signature::RSA_PSS_SHA256),
+            SigningAlg::Rs256 => with_rsa(&signature::RSA_PKCS1_SHA256),
+            SigningAlg::Ps256 => with_rsa(&signature::RSA_PSS_SHA256),
             SigningAlg::EdDsa => {
                 let pair = Ed25519KeyPair::from_pkcs8(der).map_err(no_key)?;
                 let x = pair.public_key().as_ref().to_vec();
@@ -214,6 +229,12 @@ impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SigningKey").field("alg", &self.alg).field("kid", &self.kid).finish_non_exhaustive()
     }
+}
+
+pub(super) fn rsa_material(public: &rsa::PublicKey) -> Material {
+    let n = public.modulus().big_endian_without_leading_zero().to_vec();
+    let e = public.exponent().big_endian_without_leading_zero().to_vec();
+    Material::Rsa { n, e }
 }
 
 /// A public key, parsed, for each algorithm that it may verify.

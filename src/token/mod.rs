@@ -4,6 +4,7 @@
 //! What a token merely says is [`ClaimedToken`]; only a signature that held makes it a [`VerifiedToken`].
 //!
 //! - Issue: [`Claims::to_json`] → [`SigningInput::new`] → any signer, awaited or not → [`SigningInput::append`].
+//! - Encrypt: [`EncryptionKey::new`] → [`EncryptionKey::encrypt`]; [`DecryptionKey`] is an audience's managed one.
 //! - Verify: [`decide`] with an [`Expectation`]; a token from a cache of verified ones: [`VerifiedToken::recheck`].
 //! - Keys: [`Pkcs8::generate`] → [`SigningKey::new`] → [`SigningKey::public_jwk`]; [`PublicJwk::read`] →
 //!   [`VerifyingKey::new`].
@@ -19,6 +20,7 @@ mod small_order;
 
 mod claims;
 mod fault;
+mod jwe;
 mod jws;
 
 mod decide;
@@ -26,10 +28,11 @@ mod decide;
 pub(crate) use alg::SigningAlg;
 pub(crate) use claims::{Actor, Claims, Confirmation, MAX_ACTORS, MayAct, Scope};
 pub(crate) use decide::{
-    Audience, Audiences, ClaimedToken, Expectation, KeyAsOfNow, KeyState, Refusal, Revocable, SKEW_MS,
-    VerifiedToken, decide,
+    Audience, Audiences, ClaimedToken, Expectation, KeyAsOfNow, KeyState, Outer, REVOKED, Refusal, Revocable,
+    SKEW_MS, VerifiedToken, decide,
 };
 pub(crate) use fault::{Fault, Part};
+pub(crate) use jwe::{ClaimedJwe, DecryptionKey, EncryptionAlg, EncryptionKey};
 pub(crate) use jwk::{Material, PublicJwk};
 pub(crate) use jws::{ClaimedJws, IssueError, JwsHeader, SigningInput, Typ};
 pub(crate) use keys::{KeyError, KeyKind, Pkcs8, SigningKey, VerifyingKey};
@@ -41,5 +44,7 @@ pub(crate) const ACCESS_TOKEN_TYPE: &str = "at+jwt";
 
 /// Bytes a JWS that we issue may have.
 pub(crate) const MAX_ISSUED_JWS_BYTES: usize = 4 * 1024;
+/// Bytes a JWE that we issue may have.
+pub(crate) const MAX_ISSUED_JWE_BYTES: usize = 6 * 1024;
 /// Bytes a token may have that is read: asked before anything is decoded.
 pub(crate) const MAX_READ_BYTES: usize = 8 * 1024;

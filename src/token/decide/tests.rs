@@ -46,7 +46,8 @@ fn issue(claims: &Claims) -> String {
     input.append(&signature).unwrap()
 }
 
-const AUDIENCES: &[Audience<'static>] = &[Audience { name: "https://api.example", encrypted: false }];
+const AUDIENCES: &[Audience<'static>] =
+    &[Audience { name: "https://api.example", encrypted: false, keys: &[] }];
 
 fn expectation<'e>() -> Expectation<'e> {
     Expectation {
@@ -98,7 +99,7 @@ fn a_good_token_is_verified_and_stays_good_until_something_changes() {
     check(Expectation { audiences: Audiences::Any(&[]), ..expectation() }, Ok(()));
     check(Expectation { scopes: &["orders:write"], ..expectation() }, Err(Fault::Scope));
     check(Expectation { suspended: true, ..expectation() }, Err(Fault::TenantSuspended));
-    let encrypted = &[Audience { name: "https://api.example", encrypted: true }];
+    let encrypted = &[Audience { name: "https://api.example", encrypted: true, keys: &[] }];
     check(Expectation { audiences: Audiences::Any(encrypted), ..expectation() }, Err(Fault::NotEncrypted));
 }
 
@@ -123,6 +124,7 @@ fn each_thing_that_can_be_revoked_is_asked_for() {
         Revocable::Subject("orders"),
         Revocable::Client("web"),
         Revocable::Kid(SIGNER.0.kid()),
+        Revocable::Tenant,
     ] {
         let judged = |at_ms: i64| {
             let revoked = |asked: Revocable<'_>| (asked == what).then_some(UnixMs::new(at_ms));
@@ -130,7 +132,7 @@ fn each_thing_that_can_be_revoked_is_asked_for() {
                 .map_err(|refusal| refusal.fault)
                 .err()
         };
-        assert_eq!(judged(NOW * 1000), Some(Fault::Revoked), "{what:?}");
-        assert_eq!(judged(NOW * 1000 - 1), None, "{what:?}: issued after it");
+        assert_eq!(judged(NOW * 1000 + 1), Some(Fault::Revoked), "{what:?}");
+        assert_eq!(judged(NOW * 1000), None, "{what:?}: issued after it");
     }
 }
