@@ -112,7 +112,7 @@ pub(crate) struct CaseUpdate {
     pub(crate) case: Case,
     /// After the case's latest match. Closing a case is no match: `now` is then what it was.
     pub(crate) now: Standing,
-    /// `None` if this record opened the case.
+    /// `None` if this record opened the case, or nobody may have been told of it as it stood.
     pub(crate) before: Option<Standing>,
 }
 

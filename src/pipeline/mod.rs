@@ -75,6 +75,10 @@ pub(crate) trait LaneWalk: Send {
     /// sign must not have what is signed dropped. Nothing but events is ever held back.
     fn drop_repeats(&mut self, _stored_before: HashSet<(Offset, bool)>) {}
 
+    /// Call it after a walk for state alone that did not begin at the log's beginning, if no checkpoint stands for what lay
+    /// before: what rests on more than these days is not known, so nobody knows what was told of it.
+    fn doubt(&mut self) {}
+
     /// The stream time at which something would be said although nothing else happened; `None` while nothing is
     /// pending. Where no record comes by then, a tick has to.
     fn next_due(&self) -> Option<UnixMs>;
@@ -235,6 +239,10 @@ impl LaneWalk for Walk {
 
     fn drop_repeats(&mut self, stored_before: HashSet<(Offset, bool)>) {
         self.stored_before = stored_before;
+    }
+
+    fn doubt(&mut self) {
+        self.detector.doubt();
     }
 
     fn next_due(&self) -> Option<UnixMs> {

@@ -166,7 +166,7 @@ impl Metrics {
             offsets_truncated: new.counter("jwtrail_offsets_truncated", "Offsets that left the log before they were walked: lost, and an alert of the rule log_truncated"),
             findings_opened: new.counters("jwtrail_findings_opened", "Cases opened, by rule"),
             alerts_published: new.counters("jwtrail_alerts_published", "Alerts appended to the outbox, by step"),
-            detector_keys: new.gauges("jwtrail_detector_keys", "Keys that the detector remembers: subject, token, case, gateway, event_id"),
+            detector_keys: new.gauges("jwtrail_detector_keys", "Keys that the detector remembers: subject, habit, token, case, gateway, event_id"),
             detector_state_bytes: new.gauge("jwtrail_detector_state_bytes", "Memory that the detector's state takes"),
             detector_keys_evicted: new.counters("jwtrail_detector_keys_evicted", "Keys or entries dropped because a bound was reached; event_id: repeats are found for less than ten minutes"),
             checkpoints_committed: new.counter("jwtrail_checkpoints_committed", "Checkpoints of the detector's state, committed with a block's end"),

@@ -52,6 +52,7 @@ fn show(owned: &HashMap<(Topic, PartitionId), StateSize>, metrics: &Metrics) {
     };
     let keys = |kind, number| metrics.detector_keys.get_or_create(&ByKind { kind }).set(number);
     keys("subject", sum(|size| size.subjects));
+    keys("habit", sum(|size| size.habits));
     keys("token", sum(|size| size.tokens));
     keys("case", sum(|size| size.cases));
     keys("gateway", sum(|size| size.gateways));

@@ -134,6 +134,9 @@ pub(super) struct OpenCase {
     written_at: UnixMs,
     /// Whether the last match is not written yet.
     unwritten: bool,
+    /// Whether nobody may have been told of it as it stands. Not in what earlier versions wrote.
+    #[serde(default)]
+    doubted: bool,
 }
 
 impl Entry for OpenCase {
@@ -250,9 +253,10 @@ impl Cases {
             closes,
             || OpenCase::new(finding_id, matched),
             |open| {
-                let before = (open.case.event_count > 0).then_some(open.standing);
+                let doubted = std::mem::take(&mut open.doubted);
+                let before = (open.case.event_count > 0 && !doubted).then_some(open.standing);
                 let stronger = open.add(matched, revision, facts);
-                let rewrite = stream_time.since_ms(open.written_at) >= REWRITE_AFTER_MS;
+                let rewrite = doubted || stream_time.since_ms(open.written_at) >= REWRITE_AFTER_MS;
                 open.unwritten = !stronger && !rewrite;
                 if !open.unwritten {
                     open.written_at = stream_time;
@@ -260,6 +264,13 @@ impl Cases {
                 }
             },
         );
+    }
+
+    /// From now on nobody knows whether these cases were told as they stand: the next match of each tells it anew.
+    pub(super) fn doubt(&mut self, rule: RuleId) {
+        for (_, cases) in self.by_rule.iter_mut().filter(|(of, _)| *of == rule) {
+            cases.change_all(|open| open.doubted = true);
+        }
     }
 
     /// Ends a case before its window does: over, or taken back by late proof. Nothing, if there is none.
@@ -315,7 +326,7 @@ impl OpenCase {
             techniques: info.techniques.iter().map(|&id| id.to_owned()).collect(),
         };
         let standing = Standing::of(matched);
-        Self { case, standing, ends, written_at: UnixMs::default(), unwritten: false }
+        Self { case, standing, ends, written_at: UnixMs::default(), unwritten: false, doubted: false }
     }
 
     /// Whether the match opened the case or made it stronger.

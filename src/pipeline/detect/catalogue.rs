@@ -26,7 +26,7 @@ pub(crate) struct RuleInfo {
 pub(crate) const RULES: &[RuleInfo] = &[
     RuleInfo {
         id: RuleId::ImpossibleTravel,
-        version: 1,
+        version: 2,
         class: FindingClass::Security,
         says: "one subject at two places that nobody can travel between in the time",
         severity: Severity::Medium,

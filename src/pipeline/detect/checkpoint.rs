@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Detector, Limits, cases, repeats, replay, travel};
+use super::{Detector, Limits, cases, repeats, replay, travel, usual};
 use crate::log::NewRecord;
 use crate::model::{LogId, PartitionId, UnixMs};
 
@@ -42,6 +42,8 @@ impl Checkpoint {
 pub(super) enum Store {
     Site,
     Subject,
+    /// The days of a subject's origins.
+    Usual,
     Token,
     Case,
     /// Ids of events, by which repeats are known: some of a minute's.
@@ -57,6 +59,7 @@ impl Store {
         match self {
             Self::Site => b'p',
             Self::Subject => b's',
+            Self::Usual => b'u',
             Self::Token => b't',
             Self::Case => b'c',
             Self::Id => b'i',
@@ -70,6 +73,7 @@ impl Store {
         match self {
             Self::Site => "site",
             Self::Subject => "subject",
+            Self::Usual => "subject's habits",
             Self::Token => "token",
             Self::Case => "case",
             Self::Id => "run of ids",
@@ -235,6 +239,7 @@ impl Restoring {
         let sites = self.entries(Store::Site, read_plain)?.into_iter().map(|site| (site.key, site.value));
         let sites = detector.sites.restore(sites);
         detector.travel.restore(self.entries(Store::Subject, |bytes| travel::read(bytes, &sites))?);
+        detector.usual.restore(self.entries(Store::Usual, usual::read)?);
         detector.replay.restore(self.entries(Store::Token, |bytes| replay::read(bytes, &sites))?);
         detector.cases.restore(self.entries(Store::Case, cases::read)?);
         detector.repeats.restore(self.entries(Store::Id, repeats::read)?);
@@ -319,6 +324,7 @@ impl Detector {
         }
         self.sites.write_changes(&mut changes);
         self.travel.write_changes(&mut changes);
+        self.usual.write_changes(&mut changes);
         self.replay.write_changes(&mut changes);
         self.cases.write_changes(&mut changes);
         self.repeats.write_changes(&mut changes);
@@ -339,6 +345,7 @@ impl Detector {
         self.stale.len()
             + self.sites.changed()
             + self.travel.changed()
+            + self.usual.changed()
             + self.replay.changed()
             + self.cases.changed()
             + self.repeats.changed()

@@ -163,6 +163,16 @@ impl<K: Hash + Eq + Copy, V: Entry> Keyed<K, V> {
         result
     }
 
+    /// Changes every entry, but neither its size nor its place.
+    pub(super) fn change_all(&mut self, mut change: impl FnMut(&mut V)) {
+        for (number, slot) in (0..).zip(self.slots.chunks.iter_mut().flatten()) {
+            if let Some(slot) = slot {
+                change(&mut slot.value);
+                self.changed.mark(number);
+            }
+        }
+    }
+
     /// Looks at every entry whose time has come at stream time `now`: `judge` lets it live on until a later time, or
     /// gives `None`, and it is dropped.
     pub(super) fn expire(&mut self, now: UnixMs, mut judge: impl FnMut(&mut V) -> Option<UnixMs>) {

@@ -23,6 +23,8 @@ mod set_aside;
 
 mod cases;
 
+mod usual;
+
 mod travel;
 
 mod replay;
@@ -57,6 +59,8 @@ pub(crate) use why::{Ruling, Why};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) subjects_bytes: usize,
+    /// Origins that are usual for subjects.
+    pub(crate) usual_bytes: usize,
     pub(crate) tokens_bytes: usize,
     /// For each rule: a flood of one rule's cases drops no other's.
     pub(crate) cases_bytes: usize,
@@ -65,10 +69,16 @@ pub(crate) struct Limits {
 }
 
 impl Default for Limits {
-    /// About 300,000 subjects with two stays each, 400,000 tokens, 3,500 cases a rule, and the ids of 10 minutes of
-    /// 1,400 events a second.
+    /// About 300,000 subjects with two stays each, 500,000 of a month with two origins each, 400,000 tokens, 3,500 cases a
+    /// rule, and the ids of 10 minutes of 1,400 events a second.
     fn default() -> Self {
-        Self { subjects_bytes: 128 << 20, tokens_bytes: 64 << 20, cases_bytes: 16 << 20, ids_bytes: 64 << 20 }
+        Self {
+            subjects_bytes: 128 << 20,
+            usual_bytes: 64 << 20,
+            tokens_bytes: 64 << 20,
+            cases_bytes: 16 << 20,
+            ids_bytes: 64 << 20,
+        }
     }
 }
 
@@ -79,6 +89,7 @@ pub(crate) struct Detector {
     repeats: repeats::Repeats,
     set_aside: set_aside::SetAside,
     sites: sites::Sites,
+    usual: usual::Usual,
     travel: travel::Travel,
     replay: replay::Replay,
     cases: cases::Cases,
@@ -115,6 +126,8 @@ pub(crate) struct Assessed<'r> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct StateSize {
     pub(crate) subjects: usize,
+    /// Subjects of which it is known what is usual.
+    pub(crate) habits: usize,
     pub(crate) tokens: usize,
     pub(crate) cases: usize,
     pub(crate) gateways: usize,
@@ -140,6 +153,7 @@ impl Detector {
             stream_time: UnixMs::new(i64::MIN),
             repeats: repeats::Repeats::new(limits.ids_bytes),
             sites: sites::Sites::default(),
+            usual: usual::Usual::new(limits.usual_bytes),
             travel: travel::Travel::new(limits.subjects_bytes),
             replay: replay::Replay::new(limits.tokens_bytes),
             cases: cases::Cases::new(limits.cases_bytes),
@@ -221,6 +235,7 @@ impl Detector {
     fn advance(&mut self, append_time: UnixMs) {
         if append_time > self.stream_time {
             self.stream_time = append_time;
+            self.usual.expire(self.stream_time);
             self.travel.expire(self.stream_time);
             self.replay.expire(self.stream_time);
         }
@@ -231,10 +246,20 @@ impl Detector {
         let cases = &mut self.cases;
         let (leak, in_request) = leak::judge(enriched, rules, cases);
         let (travel, (replay, shared)) = match terms::eligible(enriched, rules, &mut self.sites) {
-            Ok(used) => (self.travel.judge(&used, self.stream_time, cases), self.replay.judge(&used, cases)),
+            Ok(used) => {
+                let travel = self.travel.judge(&used, self.stream_time, &mut self.usual, cases);
+                (travel, self.replay.judge(&used, cases))
+            }
             Err(why) => (why, (why, why)),
         };
         [travel, replay, shared, leak, in_request]
+    }
+
+    /// What was walked so far was walked for state alone, and not from the log's beginning: what is usual for subjects is
+    /// known of these days only. A case may stand higher than it did when it was told; so its next match tells it again,
+    /// whatever it was told of before.
+    pub(crate) fn doubt(&mut self) {
+        self.cases.doubt(RuleId::ImpossibleTravel);
     }
 
     /// The cases that the record walked last matched, as they stand: also those that it left as strong as they were, of
@@ -246,16 +271,21 @@ impl Detector {
     pub(crate) fn size(&self) -> StateSize {
         StateSize {
             subjects: self.travel.subjects(),
+            habits: self.usual.subjects(),
             tokens: self.replay.tokens(),
             cases: self.cases.len(),
             gateways: 0,
             ids: self.repeats.len(),
-            bytes: self.travel.bytes()
+            bytes: self.usual.bytes()
+                + self.travel.bytes()
                 + self.replay.bytes()
                 + self.cases.bytes()
                 + self.sites.bytes()
                 + self.repeats.bytes(),
-            evicted: self.travel.evicted() + self.replay.evicted() + self.cases.evicted(),
+            evicted: self.usual.evicted()
+                + self.travel.evicted()
+                + self.replay.evicted()
+                + self.cases.evicted(),
             ids_forgotten: self.repeats.forgotten(),
         }
     }

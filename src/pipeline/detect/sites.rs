@@ -9,7 +9,7 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Changes, Place, Store, StoreKey, plain};
-use super::terms::Site;
+use super::terms::{OriginKey, Site};
 
 /// A site, and the number that checkpoints call it by.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub(super) struct SharedSite(Arc<Numbered>);
 #[derive(Debug)]
 struct Numbered {
     number: SiteNumber,
+    /// Of the site's origin: made once, not for every use.
+    origin: OriginKey,
     site: Site,
 }
 
@@ -27,6 +29,14 @@ struct Numbered {
 pub(super) struct SiteNumber(u64);
 
 impl SharedSite {
+    fn new(number: SiteNumber, site: Site) -> Self {
+        Self(Arc::new(Numbered { number, origin: site.origin.key(), site }))
+    }
+
+    pub(super) fn origin_key(&self) -> OriginKey {
+        self.0.origin
+    }
+
     pub(super) fn number(&self) -> SiteNumber {
         self.0.number
     }
@@ -84,7 +94,7 @@ impl Sites {
         }
         let number = SiteNumber(self.next);
         self.next += 1;
-        let site = SharedSite(Arc::new(Numbered { number, site }));
+        let site = SharedSite::new(number, site);
         self.unwritten.push_back((number, Arc::downgrade(&site.0)));
         self.insert(hash, &site);
         site
@@ -137,7 +147,7 @@ impl Sites {
         let mut by_number = ByNumber::new();
         for (number, site) in sites {
             let hash = hash_site(&self.hasher, &site);
-            let site = SharedSite(Arc::new(Numbered { number, site }));
+            let site = SharedSite::new(number, site);
             self.insert(hash, &site);
             self.next = self.next.max(number.0 + 1);
             by_number.insert(number, site);

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::cases::{Match, Witness};
+use super::keys::StateKey;
 use super::nets::{is_v4, mapped, neighbourhood};
 use super::rulebook::{Realm, Rulebook};
 use super::sites::{SharedSite, Sites};
@@ -27,6 +28,8 @@ pub(super) struct Use<'e> {
     pub(super) gateway: &'e str,
     /// The key that the token is bound to was shown.
     pub(super) proved: bool,
+    /// The gateway let it pass.
+    pub(super) accepted: bool,
     pub(super) seen: Seen,
     pub(super) site: SharedSite,
 }
@@ -134,6 +137,29 @@ pub(super) enum Origin {
     Carrier { country: Arc<str>, asn: u32 },
     /// The /24 or /48.
     Neighbourhood(u128),
+}
+
+impl Origin {
+    /// A name of one size. Nobody can look for an origin that is named like another: it is half of a [`StateKey`].
+    pub(super) fn key(&self) -> OriginKey {
+        let key = match self {
+            Self::Label(label) => StateKey::of(&["label", label]),
+            Self::Carrier { country, asn } => StateKey::of(&["carrier", country, &asn.to_string()]),
+            Self::Neighbourhood(net) => StateKey::of(&["net", &net.to_string()]),
+        };
+        OriginKey(key.low_bits())
+    }
+}
+
+/// Names an origin where it is remembered for long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct OriginKey(u64);
+
+#[cfg(test)]
+impl OriginKey {
+    pub(super) const fn numbered(number: u64) -> Self {
+        Self(number)
+    }
 }
 
 /// A device as far as requests tell.
@@ -281,7 +307,8 @@ pub(super) fn eligible<'e>(
     let realm = rules.realm(tenant, token.iss.as_deref().unwrap_or_default());
     let proved = request.is_some_and(|request| proves(token, request));
     let (gateway, seen) = (event.source.gateway.as_ref(), Seen { time: event.time, id: event.id, ip });
-    Ok(Use { tenant, realm, sub, token, gateway, proved, seen, site })
+    let accepted = event.kind == Kind::Accepted;
+    Ok(Use { tenant, realm, sub, token, gateway, proved, accepted, seen, site })
 }
 
 /// Whether the request showed the key that the token is bound to.

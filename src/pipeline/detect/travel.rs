@@ -15,6 +15,7 @@ use super::keys::StateKey;
 use super::sessions::Sessions;
 use super::sites::{ByNumber, SharedSite, SiteNumber};
 use super::terms::{Seen, Site, Use};
+use super::usual::{Habits, Usual};
 use super::why::Why;
 use super::words::{place_name, span};
 use crate::model::{Confidence, NetworkClass, NetworkKind, RuleId, Severity, UnixMs};
@@ -181,7 +182,13 @@ impl Travel {
     }
 
     /// Compares a use with everything remembered of its subject, and remembers it.
-    pub(super) fn judge(&mut self, used: &Use<'_>, stream_time: UnixMs, cases: &mut Cases) -> Why {
+    pub(super) fn judge(
+        &mut self,
+        used: &Use<'_>,
+        stream_time: UnixMs,
+        usual: &mut Usual,
+        cases: &mut Cases,
+    ) -> Why {
         if used.site.place().is_none() {
             return Why::NoPlace;
         }
@@ -190,11 +197,12 @@ impl Travel {
         let state_key = StateKey::of(&[used.tenant, realm_kind, realm, used.sub]);
         let expires = UnixMs::new(used.seen.time.get() + REMEMBER_MS);
         let make = || Subject { phase: Phase::of(used.tenant, &key), stays: Vec::new() };
+        let habits = usual.note(state_key, used);
         let evicted = &mut self.evicted;
         let (phase, compared) = self.subjects.change(state_key, used.tenant, expires, make, |subject| {
             subject.forget_before(UnixMs::new(stream_time.get() - REMEMBER_MS));
             let stay = subject.remember(used, evicted);
-            (subject.phase, compare(&subject.stays, stay, &used.seen))
+            (subject.phase, compare(&subject.stays, stay, &used.seen, habits))
         });
         let (journeys, nearest) = compared;
         let mut fired = None;
@@ -252,7 +260,7 @@ impl Subject {
 }
 
 /// The worst journey a window between stay `index` and every other, or why there is none.
-fn compare(stays: &[Stay], index: usize, seen: &Seen) -> (Vec<Journey>, Why) {
+fn compare(stays: &[Stay], index: usize, seen: &Seen, habits: Option<&Habits>) -> (Vec<Journey>, Why) {
     let mut journeys: Vec<Journey> = Vec::new();
     let (mut nearest, mut nearest_by) = (Why::FirstUse, f64::NEG_INFINITY);
     let here = &stays[index];
@@ -260,7 +268,7 @@ fn compare(stays: &[Stay], index: usize, seen: &Seen) -> (Vec<Journey>, Why) {
         if other_index == index {
             continue;
         }
-        match pair(here, there, seen) {
+        match pair(here, there, seen, habits) {
             Ok(journey) => match journeys.iter_mut().find(|known| known.window == journey.window) {
                 Some(known) if known.rank() >= journey.rank() => {}
                 Some(known) => *known = journey,
@@ -285,7 +293,7 @@ fn reach_km(gap_s: u64) -> f64 {
 }
 
 /// Judges one pair of stays; `seen` is the use of `here` that made it grow.
-fn pair(here: &Stay, there: &Stay, seen: &Seen) -> Result<Journey, Why> {
+fn pair(here: &Stay, there: &Stay, seen: &Seen, habits: Option<&Habits>) -> Result<Journey, Why> {
     if here.is_kin(there) {
         return Err(Why::Kin);
     }
@@ -301,7 +309,10 @@ fn pair(here: &Stay, there: &Stay, seen: &Seen) -> Result<Journey, Why> {
         return Err(Why::Reachable { net_km, gap_s });
     }
     let same_session = here.sessions.meet(&there.sessions);
-    let lowered_by = downgrades(&here.site, &there.site);
+    let mut lowered_by = downgrades(&here.site, &there.site);
+    if habits.is_some_and(|habits| are_usual(habits, here, there)) {
+        lowered_by.push("usual_origins");
+    }
     let severity = match (lowered_by.is_empty(), same_session && here.site.device_differs(&there.site)) {
         (false, _) => Severity::Low,
         (true, true) => Severity::High,
@@ -361,6 +372,13 @@ fn downgrades(a: &Site, b: &Site) -> Vec<&'static str> {
     .into_iter()
     .filter_map(|(holds, name)| holds.then_some(name))
     .collect()
+}
+
+/// Whether both origins are usual for as long as both stays last. As stays grow so does that time, and never does a pair
+/// become usual by it: hence any order gives the same here, too.
+fn are_usual(habits: &Habits, a: &Stay, b: &Stay) -> bool {
+    let (first, last) = (a.first.time.max(b.first.time), a.last.time.max(b.last.time));
+    [a, b].iter().all(|stay| habits.are_usual(stay.site.origin_key(), first, last))
 }
 
 /// Great-circle distance in kilometres on a sphere of mean Earth radius, between (latitude, longitude) in degrees.

@@ -7,8 +7,9 @@ use proptest::prelude::*;
 
 use super::property::{Draw, draw, line, runner};
 use super::story::{Line, T0, lines, walk_batch};
-use crate::log::NewRecord;
-use crate::model::{CaseUpdate, LogId, PartitionId};
+use crate::log::{self, NewRecord, Origin};
+use crate::model::{Case, CaseUpdate, FindingId, LogId, PartitionId, RuleId, Severity};
+use crate::pipeline::alert::{Found, Policy, judge};
 use crate::pipeline::detect::{Checkpoint, Detector, Limits, NotUsable, Restoring, Rulebook};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -52,9 +53,14 @@ fn restore(topic: &Topic, log: &LogId, limits: Limits) -> Result<Detector, NotUs
 }
 
 /// Everything that is bounded, counted and weighed.
-fn sizes(detector: &Detector) -> [usize; 6] {
-    let Detector { travel, replay, cases, .. } = detector;
-    [travel.subjects(), travel.bytes(), replay.tokens(), replay.bytes(), cases.len(), cases.bytes()]
+fn sizes(detector: &Detector) -> [[usize; 2]; 4] {
+    let Detector { usual, travel, replay, cases, .. } = detector;
+    [
+        [usual.subjects(), usual.bytes()],
+        [travel.subjects(), travel.bytes()],
+        [replay.tokens(), replay.bytes()],
+        [cases.len(), cases.bytes()],
+    ]
 }
 
 /// What the lines from `offset` on come to, record by record.
@@ -114,8 +120,13 @@ fn arrived(arrivals: Vec<(Draw, i64, u8, i64)>) -> Vec<Line> {
 }
 
 /// So little room that there is hardly a walk in which nothing makes room for something.
-const NARROW: Limits =
-    Limits { subjects_bytes: 4_000, tokens_bytes: 3_000, cases_bytes: 30_000, ids_bytes: 2_000 };
+const NARROW: Limits = Limits {
+    subjects_bytes: 4_000,
+    usual_bytes: 1_000,
+    tokens_bytes: 3_000,
+    cases_bytes: 30_000,
+    ids_bytes: 2_000,
+};
 
 #[test]
 fn a_restored_detector_is_the_one_that_walked_from_the_start() {
@@ -166,6 +177,67 @@ fn a_restored_detector_is_the_one_that_walked_from_the_start() {
     assert!(seen.iter().all(|&seen| seen > 300), "take-overs, cases, evictions, closings: {seen:?}");
 }
 
+/// The cases of travel that records from `from` on touched, each as strong as it came to be, and what was told of them: the
+/// strongest step a case.
+fn told_since(detector: &mut Detector, lines: &[Line], from: usize) -> [BTreeMap<FindingId, Severity>; 2] {
+    let origin = Origin { log: log('a'), topic: log::Topic::Events, partition: PartitionId(3) };
+    let [mut stands, mut told] = [BTreeMap::new(), BTreeMap::new()];
+    let strongest = |of: &mut BTreeMap<FindingId, Severity>, case: &Case| {
+        if case.rule == RuleId::ImpossibleTravel {
+            let known = of.entry(case.finding_id).or_insert(case.severity);
+            *known = case.severity.max(*known);
+        }
+    };
+    for (cases, _) in walked(detector, &lines[from..], from) {
+        let Found { findings, alerts, .. } = judge(cases, &Policy::default(), &origin);
+        for case in findings.iter().map(|finding| &finding.case) {
+            strongest(&mut stands, case);
+        }
+        for case in alerts.iter().map(|alert| &alert.data.finding.case) {
+            strongest(&mut told, case);
+        }
+    }
+    [stands, told]
+}
+
+/// Whoever walks the last 50 hours instead of restoring a checkpoint does not know what was usual before. There this oracle
+/// ends: what such an owner finds may be louder, and it may tell again what was told, but it is silent about nothing.
+#[test]
+fn a_walk_of_fifty_hours_is_never_quieter() {
+    let arrivals = prop::collection::vec((draw(), 0..12i64, 0..3u8, 0..8 * 60_000i64), 100..200);
+    let (told, louder) = (Cell::new(0), Cell::new(0));
+    runner(200)
+        .run(&(arrivals, 0..100usize), |(arrivals, hundredths)| {
+            let lines = arrived(arrivals);
+            let at = lines.len() * hundredths / 100;
+            let horizon = lines[at].arrives_ms - 50 * HOUR_MS;
+            let begin = lines.partition_point(|line| line.arrives_ms < horizon);
+            let (mut owner, mut next) = (Detector::default(), Detector::default());
+            walked(&mut owner, &lines[..at], 0);
+            walked(&mut next, &lines[begin..at], begin);
+            if begin > 0 {
+                next.doubt();
+            }
+            let expected = told_since(&mut owner, &lines, at);
+            let found = told_since(&mut next, &lines, at);
+            for (expected, found) in expected.iter().zip(&found) {
+                for (finding, severity) in expected {
+                    prop_assert!(
+                        found.get(finding) >= Some(severity),
+                        "{:?} of {}",
+                        found.get(finding),
+                        severity
+                    );
+                    louder.set(louder.get() + u32::from(found.get(finding) > Some(severity)));
+                }
+            }
+            told.set(told.get() + expected[1].len());
+            Ok(())
+        })
+        .unwrap();
+    assert!(told.get() > 300 && louder.get() > 30, "{} told, {} louder", told.get(), louder.get());
+}
+
 /// A partition's first checkpoint may come in many parts, with walking between them: none but the last is complete.
 #[test]
 fn a_state_written_in_parts_is_whole_with_the_last() {
@@ -213,7 +285,7 @@ fn told() -> (Detector, Topic) {
 #[test]
 fn what_did_not_change_is_not_written_again() {
     let (mut detector, _) = told();
-    // Two subjects and their tokens, three sites, three cases (travel and replay), and the stream time.
+    // Two subjects with their habits and tokens, three sites, two cases (travel and replay), and the stream time.
     let count = |detector: &mut Detector| checkpoint(detector, usize::MAX).records.len();
     assert_eq!(count(&mut detector), 1, "the stream time alone");
     walked(&mut detector, &lines("t+55m bob berlin"), 3);
@@ -225,7 +297,8 @@ fn what_expires_leaves_the_topic() {
     let (mut detector, mut topic) = told();
     assert!(topic.0.len() > 6);
     let mut late = lines("t+0m carol nice token=-");
-    for (days, left) in [(2, None), (3, None), (6, None), (9, Some(2))] {
+    // Carol's journeys, the stream time, and for a month more what is usual for all three.
+    for (days, left) in [(2, None), (3, None), (6, None), (9, Some(5)), (36, Some(3))] {
         late[0].time_ms = T0 + days * 24 * HOUR_MS;
         late[0].arrives_ms = late[0].time_ms;
         walked(&mut detector, &late, 3 + usize::try_from(days).unwrap());
@@ -269,7 +342,7 @@ fn what_another_version_wrote_or_is_broken_is_not_usable() {
         let refused = restore(&topic, &log('a'), Limits::default()).err();
         assert_eq!(refused.as_ref().map(NotUsable::code), Some(expected));
     }
-    for of in [b'p', b's', b't', b'c', b'x'] {
+    for of in [b'p', b's', b'u', b't', b'c', b'x'] {
         check(|value| value[0] += 1, of, "state_version");
         check(|value| value.truncate(value.len() - 1), of, "state_broken");
         check(|value| value.push(0), of, "state_broken");

@@ -2,7 +2,7 @@
 //! detector's state.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -10,7 +10,9 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use uuid::Uuid;
 
 use super::story::{Line, T0, walk};
-use crate::model::{Confidence, FindingId, Network, NetworkClass, NetworkKind, RuleId, Severity, UnixMs};
+use crate::model::{
+    CaseUpdate, Confidence, FindingId, Kind, Network, NetworkClass, NetworkKind, RuleId, Severity, UnixMs,
+};
 use crate::pipeline::detect::cases::{Phase, Window};
 use crate::pipeline::detect::{Detector, Rulebook};
 
@@ -88,23 +90,26 @@ fn detected(lines: &[Line], cut: usize) -> (Outcome, u64) {
 /// What is true of the lines, whatever their order.
 fn brute_force(lines: &[Line], sub: &str) -> Outcome {
     let mut outcome = Outcome::new();
-    let mut found = |rule: RuleId, key: &[&str], window: Window, rank: (Severity, Confidence)| {
-        let start = Phase::of("acme", key).start(window);
-        let known = outcome.entry(FindingId::of(rule, "acme", key, start)).or_insert((
-            rule,
-            Severity::Info,
-            Confidence::Low,
-        ));
-        if (known.1, known.2) < rank {
-            (known.1, known.2) = rank;
-        }
-    };
+    let mut found = into(&mut outcome);
     travel(lines, sub, &mut found);
     for token in ["token-0", "token-1", "token-2"] {
         let uses: Vec<&Line> = lines.iter().filter(|line| line.token.as_deref() == Some(token)).collect();
         replay(&uses, sub, &mut found);
     }
+    drop(found);
     outcome
+}
+
+/// Collects the strongest of each finding.
+fn into(outcome: &mut Outcome) -> impl FnMut(RuleId, &[&str], Window, (Severity, Confidence)) {
+    |rule, key, window, rank| {
+        let start = Phase::of("acme", key).start(window);
+        let weakest = (rule, Severity::Info, Confidence::Low);
+        let known = outcome.entry(FindingId::of(rule, "acme", key, start)).or_insert(weakest);
+        if (known.1, known.2) < rank {
+            (known.1, known.2) = rank;
+        }
+    }
 }
 
 type Found<'f> = dyn FnMut(RuleId, &[&str], Window, (Severity, Confidence)) + 'f;
@@ -138,6 +143,29 @@ fn kin(a: &Line, b: &Line) -> bool {
         || (same_device
             && same_country
             && [a, b].iter().all(|line| network(line).kind == NetworkKind::Mobile))
+}
+
+const DAY_MS: i64 = 24 * 3_600_000;
+
+/// Carriers renumber within a country; elsewhere an address is an origin.
+fn origin(line: &Line) -> String {
+    match network(line).kind {
+        NetworkKind::Access | NetworkKind::Mobile => format!("{}{}", country(line), network(line).asn),
+        _ => line.ip.to_string(),
+    }
+}
+
+/// Whether at every time from `first` to `last` the use's origin was used on three of the 30 days before, of which the
+/// last was over for more than ten minutes.
+fn is_usual(line: &Line, lines: &[Line], first: i64, last: i64) -> bool {
+    let used = lines.iter().filter(|used| used.kind == Kind::Accepted && origin(used) == origin(line));
+    let days: BTreeSet<i64> = used.map(|used| used.time_ms.div_euclid(DAY_MS)).collect();
+    let counts = |day: &&i64| {
+        let is_over = |time: i64| (**day + 1) * DAY_MS + 600_000 < time;
+        let is_near = |time: i64| time.div_euclid(DAY_MS) - **day <= 30;
+        [first, last].into_iter().all(|time| is_over(time) && is_near(time))
+    };
+    days.iter().filter(counts).count() >= 3
 }
 
 /// Kilometres between two places after both radii, by the spherical law of cosines.
@@ -204,7 +232,8 @@ fn travel(lines: &[Line], sub: &str, found: &mut Found<'_>) {
             let own = ends.iter().all(|line| line.location.place.as_ref().unwrap().own_radius);
             let downgraded = ends.iter().any(|line| class(line) != Some(NetworkClass::Eyeball))
                 || (country(a[0]) != country(b[0]) && network(a[0]).asn == network(b[0]).asn)
-                || (country(a[0]) == country(b[0]) && !own);
+                || (country(a[0]) == country(b[0]) && !own)
+                || ends.iter().all(|end| is_usual(end, lines, a_first.max(b_first), a_last.max(b_last)));
             let same_session = a.iter().any(|a| {
                 b.iter().any(|b| a.token == b.token || (a.family.is_some() && a.family == b.family))
             });
@@ -226,13 +255,7 @@ fn replay(uses: &[&Line], sub: &str, found: &mut Found<'_>) {
     let key = ["iss", ISS, sub, "web", family];
     let phase = Phase::of("acme", &key);
     let window = |line: &Line| phase.window(UnixMs::new(line.time_ms));
-    // Carriers renumber within a country; the rest is one caller an address.
-    let caller = |line: &Line| {
-        let carrier = matches!(network(line).kind, NetworkKind::Access | NetworkKind::Mobile);
-        let origin =
-            if carrier { format!("{}{}", country(line), network(line).asn) } else { line.ip.to_string() };
-        (origin, line.device.clone(), line.ip.is_ipv4(), class(line))
-    };
+    let caller = |line: &Line| (origin(line), line.device.clone(), line.ip.is_ipv4(), class(line));
     let mut windows: Vec<Window> = uses.iter().map(|line| window(line)).collect();
     windows.sort_unstable();
     windows.dedup();
@@ -360,5 +383,81 @@ fn five_hundred_shuffles_of_many_uses_give_what_brute_force_gives() {
         "{} cases, {} of them high",
         compared.get(),
         high.get()
+    );
+}
+
+/// A use within a month and a week, mostly of the last days and often near midnight, and how late it comes, twice.
+#[derive(Clone, Debug)]
+struct OfAMonth {
+    draw: Draw,
+    day: i64,
+    refused: bool,
+    late_ms: [i64; 2],
+}
+
+fn of_a_month() -> impl Strategy<Value = OfAMonth> {
+    let day = prop_oneof![8 => 0..6i64, 1 => -31..0i64];
+    let seconds = prop_oneof![4 => 0..86_400i64, 1 => 0..1_500i64, 1 => 84_900..86_400i64];
+    let late = || 0..=600_000i64;
+    let refused = prop_oneof![9 => Just(false), 1 => Just(true)];
+    (draw(), day, seconds, refused, [late(), late()]).prop_map(|(draw, day, seconds, refused, late_ms)| {
+        OfAMonth { draw: Draw { seconds, ..draw }, day, refused, late_ms }
+    })
+}
+
+/// The subject's uses as they arrive, the first or the second time.
+fn arrived(uses: &[OfAMonth], sub: &str, time: usize) -> Vec<Line> {
+    let uses = uses.iter().enumerate().map(|(index, used)| {
+        let mut line = line(&used.draw, sub, index);
+        line.time_ms += used.day * DAY_MS;
+        line.arrives_ms = line.time_ms + used.late_ms[time];
+        line.token = line.token.map(|token| format!("{token}-{}", used.day));
+        if used.refused {
+            line.kind = Kind::Rejected;
+        }
+        line
+    });
+    let mut lines: Vec<Line> = uses.collect();
+    lines.sort_by_key(|line| line.arrives_ms);
+    lines
+}
+
+#[test]
+fn what_is_usual_is_the_same_in_any_order_of_what_comes_in_time() {
+    let strategy = (prop::collection::vec(of_a_month(), 20..60), 0..1_000u32);
+    let (compared, lowered) = (Cell::new(0), Cell::new(0));
+    runner(300)
+        .run(&strategy, |(uses, subject)| {
+            let sub = format!("user{subject}");
+            let mut expected = Outcome::new();
+            for time in [0, 1] {
+                let lines = arrived(&uses, &sub, time);
+                let (mut detector, mut outcome) = (Detector::default(), Outcome::new());
+                walk(&mut detector, &Rulebook::default(), &lines, 7, |assessed| {
+                    for CaseUpdate { case, .. } in &assessed.cases {
+                        if case.rule == RuleId::ImpossibleTravel {
+                            outcome.insert(case.finding_id, (case.rule, case.severity, case.confidence));
+                            lowered.set(lowered.get() + u32::from(case.lowered_by == ["usual_origins"]));
+                        }
+                    }
+                });
+                if detector.travel.evicted() + detector.usual.evicted() > 0 {
+                    return Ok(());
+                }
+                if time == 0 {
+                    let mut found = into(&mut expected);
+                    travel(&lines, &sub, &mut found);
+                }
+                compared.set(compared.get() + outcome.len());
+                prop_assert_eq!(&outcome, &expected);
+            }
+            Ok(())
+        })
+        .unwrap();
+    assert!(
+        compared.get() > 1_000 && lowered.get() > 100,
+        "{} cases, {} times lowered",
+        compared.get(),
+        lowered.get()
     );
 }

@@ -424,3 +424,84 @@ fn a_subject_is_its_tenants_and_its_issuers() {
         expect!["impossible_travel alice medium/high 9712 km in 5 min, needs 9.7 h"],
     );
 }
+
+/// A user at home in two cities, a day here and a day there.
+const COMMUTER: &str = "
+    t+10h  alice paris
+    t+34h  alice tokyo
+    t+58h  alice paris
+    t+82h  alice tokyo
+    t+106h alice paris
+    t+130h alice tokyo";
+
+#[test]
+fn both_origins_usual_lower() {
+    check(
+        &format!(
+            "{COMMUTER}
+             t+154h alice paris token=t2
+             t+155h alice tokyo token=t3"
+        ),
+        expect!["impossible_travel alice low/low 9712 km in 60 min, needs 9.7 h lowered by usual_origins"],
+    );
+    // A third place is not usual, and a third day of the second has not been yet.
+    check(
+        &format!(
+            "{COMMUTER}
+             t+154h alice paris token=t2
+             t+155h alice newyork token=t3"
+        ),
+        expect!["impossible_travel alice medium/high 5837 km in 60 min, needs 5.8 h"],
+    );
+    check(
+        &format!(
+            "{COMMUTER}
+             t+131h alice paris token=t2"
+        ),
+        expect!["impossible_travel alice medium/high 9712 km in 60 min, needs 9.7 h"],
+    );
+}
+
+#[test]
+fn a_day_is_usual_ten_minutes_after_it_is_over() {
+    // The third day of both ends at t+144h.
+    let night = |minutes: i64| {
+        format!(
+            "{COMMUTER}
+             t+{}m alice tokyo token=t2
+             t+{}m alice paris token=t3",
+            143 * 60,
+            144 * 60 + minutes
+        )
+    };
+    check(&night(10), expect!["impossible_travel alice medium/high 9712 km in 70 min, needs 9.7 h"]);
+    check(
+        &night(11),
+        expect!["impossible_travel alice low/low 9712 km in 71 min, needs 9.7 h lowered by usual_origins"],
+    );
+}
+
+#[test]
+fn being_refused_somewhere_is_no_habit() {
+    check(
+        &format!(
+            "{}
+             t+154h alice paris token=t2
+             t+155h alice tokyo token=t3",
+            COMMUTER.replace("tokyo", "tokyo rejected")
+        ),
+        expect!["impossible_travel alice medium/high 9712 km in 60 min, needs 9.7 h"],
+    );
+}
+
+#[test]
+fn what_was_usual_a_month_ago_is_not() {
+    check(
+        &format!(
+            "{COMMUTER}
+             t+850h alice paris token=t2 exp=900h
+             t+851h alice tokyo token=t3 exp=900h"
+        ),
+        expect!["impossible_travel alice medium/high 9712 km in 60 min, needs 9.7 h"],
+    );
+}
