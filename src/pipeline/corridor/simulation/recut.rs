@@ -11,8 +11,13 @@ use crate::pipeline::summarize::Pulse;
 use crate::pipeline::{LaneWalk, Walk};
 
 /// Little room: a few strangers fill it.
-const NARROW: Limits =
-    Limits { subjects_bytes: 4_000, tokens_bytes: 3_000, cases_bytes: 30_000, ids_bytes: 2_000 };
+const NARROW: Limits = Limits {
+    subjects_bytes: 4_000,
+    usual_bytes: 1_000,
+    tokens_bytes: 3_000,
+    cases_bytes: 30_000,
+    ids_bytes: 2_000,
+};
 
 /// What the sites may take, which have no bound of their own: each is one that is remembered of a subject or token.
 const SITES_BYTES: usize = 16 << 10;
