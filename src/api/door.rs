@@ -16,7 +16,6 @@ use uuid::Uuid;
 use super::body::{self, BodyError, NotRead, Room};
 use super::credential::{Caller, Credentials};
 use super::heartbeats::Heartbeats;
-use super::intake::Intake;
 use super::problem::Problem;
 use crate::clock::Clock;
 use crate::explain::{Explainer, Past};
@@ -24,6 +23,7 @@ use crate::log::{LogError, NewRecord};
 use crate::model::{Event, Leak};
 use crate::pipeline::decode::lenient::{Admitted, Arrival, Credential, RefusalCode, admit};
 use crate::pipeline::verify::{DOOR_KEY_ID, SIGNATURE_HEADER, sign_record};
+use crate::spool::Intake;
 use crate::telemetry::{ByCode, Metrics};
 
 /// What the door needs.

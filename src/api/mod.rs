@@ -6,7 +6,6 @@ mod credential;
 mod door;
 mod dry_run;
 mod heartbeats;
-mod intake;
 mod problem;
 
 #[cfg(any(test, fuzzing))]
@@ -22,7 +21,6 @@ pub(crate) use body::Room;
 pub(crate) use credential::Credentials;
 pub(crate) use door::Door;
 pub(crate) use heartbeats::{Heartbeats, beat};
-pub(crate) use intake::Intake;
 
 /// The door's routes.
 pub(crate) fn routes(door: Arc<Door>) -> Router {

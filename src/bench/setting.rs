@@ -49,6 +49,7 @@ impl Setting {
             partitions: 1,
             forward_key: Arc::new(keys::forward(&ingest_key)),
             tick_key: Arc::new(keys::tick(&ingest_key)),
+            ledger_key: None,
             log: LogId::draw(),
         };
         Ok(Self { snapshots, bounds, retention: Arc::new(Retention::new(config)), door })

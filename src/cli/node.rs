@@ -10,12 +10,13 @@ use arc_swap::ArcSwap;
 use axum::Router;
 
 use super::Common;
-use crate::api::{self, Credentials, Door, Heartbeats, Intake, Room};
+use crate::api::{self, Credentials, Door, Heartbeats, Room};
 use crate::clickhouse::Client;
 use crate::clock::{Clock, Random};
 use crate::config::{Config, Fsync, MissingCredentials, Secret, SpoolConfig};
 use crate::deliver::{self, Deliver};
 use crate::explain::Explainer;
+use crate::issuer::{self, MasterKey};
 use crate::key_sets::{self, Keeper};
 use crate::keys;
 use crate::lifecycle::{Lifecycle, Phase};
@@ -28,7 +29,7 @@ use crate::pipeline::corridor::{self, AlertListener, Context, Course, Gauges, Pa
 use crate::pipeline::settle::Adopt;
 use crate::pipeline::store::{Retention, Store};
 use crate::pipeline::{LaneWalk, SnapshotSource, Snapshots, Walk, alert, decode, detect, enrich, verify};
-use crate::spool::Spool;
+use crate::spool::{Intake, Spool};
 use crate::telemetry::{self, ByResult, Metrics, Readiness};
 
 /// Runs a future on a runtime of its own. Threads beyond the two that I/O needs would take from the walk.
@@ -147,6 +148,11 @@ impl Node {
         Ok(done)
     }
 
+    /// The master key; made where the system of record is empty. Topics are there.
+    pub(super) async fn open_master_key(&self, log: &dyn EventLog) -> anyhow::Result<MasterKey> {
+        Ok(MasterKey::open(&self.config.master_key, issuer::is_fresh(log).await?)?)
+    }
+
     fn topics(&self) -> Vec<TopicSpec> {
         Topic::ALL.iter().map(|topic| topic.spec(self.config.kafka.is_none())).collect()
     }
@@ -155,7 +161,7 @@ impl Node {
     pub(super) async fn start_pipeline(&self, pipeline: Pipeline) -> anyhow::Result<()> {
         let Pipeline { log, client, snapshots, adopt, on_alert } = pipeline;
         let Some(partitions) = self.partitions_of_events(log.as_ref()).await? else { return Ok(()) };
-        let bounds = bounds(&self.config, self.config.ingest_key()?, partitions);
+        let bounds = bounds(&self.config, self.config.ingest_key()?, partitions)?;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let context = Context {
             store: Store::new(client, Arc::clone(&log)),
@@ -216,7 +222,7 @@ impl Node {
             key: keys::door(ingest_key),
             intake,
             heartbeats: Heartbeats::new(self.clock.new_id()),
-            explainer: explainer(&self.config, ingest_key, client, snapshots),
+            explainer: explainer(&self.config, ingest_key, client, snapshots)?,
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
         };
@@ -345,7 +351,7 @@ impl Fixed {
 pub(super) fn offline_walk(config: &Config) -> anyhow::Result<Walk> {
     let ingest_key = offline_key(config);
     let snapshots = offline_snapshots(config, &ingest_key)?;
-    Ok(Walk::new(bounds(config, &ingest_key, 1), snapshots, PartitionId(0)))
+    Ok(Walk::new(bounds(config, &ingest_key, 1)?, snapshots, PartitionId(0)))
 }
 
 /// Fresh walks, as the pipeline walks a topic of events of so many partitions, for `replay`. It stores nothing, so a log
@@ -361,14 +367,14 @@ pub(super) fn replay_walks(
 
 /// With the installation's key: what it sealed must hold.
 pub(super) fn replay_bounds(config: &Config, partitions: u32) -> anyhow::Result<decode::Bounds> {
-    Ok(bounds(config, config.ingest_key()?, partitions))
+    bounds(config, config.ingest_key()?, partitions)
 }
 
 /// What `explain` explains with.
 pub(super) fn offline_explainer(config: &Config) -> anyhow::Result<Explainer> {
     let ingest_key = offline_key(config);
     let snapshots = offline_snapshots(config, &ingest_key)?;
-    Ok(explainer(config, &ingest_key, Client::new(&config.clickhouse), Arc::new(move || snapshots.clone())))
+    explainer(config, &ingest_key, Client::new(&config.clickhouse), Arc::new(move || snapshots.clone()))
 }
 
 /// Without an installation there is no ingest key, and no record that was signed or sealed with it either.
@@ -388,17 +394,25 @@ pub(super) fn keeper(config: &Config, ingest_key: &Secret) -> anyhow::Result<Kee
     Ok(Keeper::open(trust, &config.issuers, &folder, key_sets::Pace::default(), &Clock::default())?)
 }
 
-fn explainer(config: &Config, ingest_key: &Secret, client: Client, snapshots: SnapshotSource) -> Explainer {
-    Explainer::new(client, bounds(config, ingest_key, 1), snapshots, config.suppressions.clone(), ingest_key)
+fn explainer(
+    config: &Config,
+    ingest_key: &Secret,
+    client: Client,
+    snapshots: SnapshotSource,
+) -> anyhow::Result<Explainer> {
+    let bounds = bounds(config, ingest_key, 1)?;
+    Ok(Explainer::new(client, bounds, snapshots, config.suppressions.clone(), ingest_key))
 }
 
 /// The bounds of a walk over a topic of so many partitions. Each lane puts its own log id in.
-fn bounds(config: &Config, ingest_key: &Secret, partitions: u32) -> decode::Bounds {
-    decode::Bounds {
+fn bounds(config: &Config, ingest_key: &Secret, partitions: u32) -> anyhow::Result<decode::Bounds> {
+    let master = MasterKey::find(&config.master_key)?;
+    Ok(decode::Bounds {
         max_event_age: config.max_event_age,
         partitions,
         forward_key: Arc::new(keys::forward(ingest_key)),
         tick_key: Arc::new(keys::tick(ingest_key)),
+        ledger_key: master.map(|master| Arc::new(master.ledger())),
         log: LogId::draw(),
-    }
+    })
 }

@@ -90,6 +90,8 @@ impl Up {
         for change in node.migrate(log.as_ref(), &client).await? {
             tracing::info!(change, "migrated");
         }
+        // Before the walk, which believes an issuer by it.
+        node.open_master_key(log.as_ref()).await?;
         let demo = self.demo.then(|| Demo::new(self.seed, node));
         let on_alert = demo.as_ref().map(Demo::on_alert);
         let snapshots = node.watch_snapshots().await?;

@@ -48,6 +48,7 @@ pub(super) fn config(mut root: Section<'_>, missing: MissingCredentials) -> Opti
         fsync: section.or("fsync", Fsync::Always),
     });
     let spool = root.table("spool", |section| spool(section, &data_dir));
+    let master_key = root.table("keys", |section| master_key(section, &data_dir));
     let geo = root.table("geo", geo);
 
     let tenants = named(&mut root, "tenant", &["name"], tenant);
@@ -89,6 +90,7 @@ pub(super) fn config(mut root: Section<'_>, missing: MissingCredentials) -> Opti
         clickhouse: clickhouse?,
         journal,
         spool,
+        master_key,
         ingest_key: ingest_key.or_else(|| drawn.map(|all| all.ingest_key.clone())),
         effective: String::new(),
     })
@@ -168,6 +170,17 @@ fn spool(section: &mut Section<'_>, data_dir: &Path) -> SpoolConfig {
         section.report("max_bytes", "is at least 16MiB: an ordinary batch has to fit in a few times");
     }
     SpoolConfig { dir, max_bytes }
+}
+
+fn master_key(section: &mut Section<'_>, data_dir: &Path) -> PathBuf {
+    let place = section.or("master", format!("file:{}", data_dir.join("keys/master.key").display()));
+    match place.strip_prefix("file:").filter(|path| !path.is_empty()) {
+        Some(path) => path.into(),
+        None => {
+            section.report("master", "is `file:` and a path");
+            PathBuf::new()
+        }
+    }
 }
 
 fn geo(section: &mut Section<'_>) -> GeoFiles {

@@ -71,6 +71,11 @@ pub(crate) const KEYS: &[KeyInfo] = &[
         "The spool's limit, at least 16MiB: beyond it callers get 503, and nothing that was taken is lost",
     ),
     key(
+        "keys.master",
+        Some("\"file:data/keys/master.key\""),
+        "The master key's file, made once; instances that share a log share the key. By default below `data_dir`",
+    ),
+    key(
         "geo.city",
         None,
         "MMDB files, DB-IP's or GeoLite2/GeoIP2 City's layout; default: those below `.deps`",

@@ -61,6 +61,8 @@ pub(crate) struct Config {
     pub(crate) clickhouse: ClickHouseConfig,
     pub(crate) journal: JournalConfig,
     pub(crate) spool: SpoolConfig,
+    /// The file of the master key.
+    pub(crate) master_key: PathBuf,
     pub(super) ingest_key: Option<Secret>,
     /// What `jwtrail check` prints.
     pub(super) effective: String,

@@ -391,6 +391,9 @@ fn everything_is_shown_with_where_it_came_from_and_secrets_redacted() {
         dir = "elsewhere/spool"  # default
         max_bytes = "1GiB"  # default
 
+        [keys]
+        master = "file:elsewhere/keys/master.key"  # default
+
         [geo]
         city = ["GeoLite2-City.mmdb"]  # jwtrail.toml, line 31
         asn = ["GeoLite2-ASN.mmdb"]  # jwtrail.toml, line 32
@@ -486,8 +489,18 @@ fn the_table_of_keys_is_what_the_code_reads() {
     written.overrides.data_dir = None;
     let (_, asked) =
         load_noting_keys(&written.overrides, &written.environment, MissingCredentials::Accept).unwrap();
-    let sections =
-        ["door", "clickhouse", "kafka", "journal", "spool", "geo", "tenant", "issuer", "issuer[].jwks"];
+    let sections = [
+        "door",
+        "clickhouse",
+        "kafka",
+        "journal",
+        "spool",
+        "keys",
+        "geo",
+        "tenant",
+        "issuer",
+        "issuer[].jwks",
+    ];
     let sections = sections.into_iter().chain(["gateway", "gateway[].signing", "client", "egress"]);
     let sections: BTreeSet<_> = sections.chain(["suppress", "suppress[].match", "destination"]).collect();
     let read: BTreeSet<_> = asked.iter().map(String::as_str).filter(|key| !sections.contains(key)).collect();

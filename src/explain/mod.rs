@@ -17,7 +17,6 @@ mod tests;
 
 use std::collections::HashMap;
 
-use aws_lc_rs::hmac;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
@@ -29,6 +28,7 @@ use crate::model::{PartitionId, UnixMs};
 use crate::pipeline::decode::Bounds;
 use crate::pipeline::{SnapshotSource, Walk};
 use rebuild::{Entry, Rebuild};
+use row::Signing;
 use trail::{History, Moment};
 
 pub(crate) use said::Explained;
@@ -73,8 +73,8 @@ pub(crate) struct Explainer {
     bounds: Bounds,
     snapshots: SnapshotSource,
     suppressions: Vec<Suppression>,
-    /// Signs again what was well signed: [`keys::door`].
-    door: hmac::Key,
+    /// Signs again what was well signed.
+    signing: Signing,
     /// One explanation at a time: whoever asks for many must take neither memory nor more than a core from the walk.
     turns: Semaphore,
 }
@@ -116,8 +116,8 @@ impl Explainer {
         suppressions: Vec<Suppression>,
         ingest_key: &Secret,
     ) -> Self {
-        let (door, turns) = (keys::door(ingest_key), Semaphore::new(1));
-        Self { client, bounds, snapshots, suppressions, door, turns }
+        let signing = Signing { door: keys::door(ingest_key), ledger: bounds.ledger_key.clone() };
+        Self { client, bounds, snapshots, suppressions, signing, turns: Semaphore::new(1) }
     }
 
     /// The event of that id, or else the case; `None` if ClickHouse knows neither.
@@ -126,7 +126,7 @@ impl Explainer {
         if let Some(row) = trail::event(&self.client, id).await? {
             let before = Moment { received_at: row.received_at, offset: row.offset };
             let history = self.history(&row.tenant, &row.sub, before).await?;
-            let entry = Entry::of_row(&row, &self.door);
+            let entry = Entry::of_row(&row, &self.signing);
             let mut explained = self.walk(history, vec![entry]).await?.remove(0);
             explained.compare(&row);
             explained.stored_cases(&trail::findings_of(&self.client, &row).await?);
@@ -181,9 +181,9 @@ impl Explainer {
     /// Walks on a thread of its own: ten thousand rows are too long for one that carries I/O.
     async fn walk(&self, history: History, entries: Vec<Entry>) -> Result<Vec<Explained>, ExplainError> {
         let walk = Walk::new(self.bounds.clone(), (self.snapshots)(), PartitionId(0));
-        let door = self.door.clone();
+        let signing = self.signing.clone();
         tokio::task::spawn_blocking(move || {
-            let mut rebuild = Rebuild::over(walk, &history, &door);
+            let mut rebuild = Rebuild::over(walk, &history, &signing);
             entries.iter().map(|entry| rebuild.explain(entry)).collect()
         })
         .await?

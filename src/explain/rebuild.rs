@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 
-use aws_lc_rs::hmac;
 use uuid::Uuid;
 
 use super::ExplainError;
-use super::row::EventRow;
+use super::row::{EventRow, Signing};
 use super::said::{Explained, Judged, State};
 use super::trail::History;
 use crate::log::{Batch, NewRecord};
@@ -29,8 +28,8 @@ impl Entry {
         Self { event_id, offset, append_time, record }
     }
 
-    pub(super) fn of_row(row: &EventRow, door: &hmac::Key) -> Self {
-        Self::new(row.event_id, row.offset, row.received_at, row.to_record(door))
+    pub(super) fn of_row(row: &EventRow, signing: &Signing) -> Self {
+        Self::new(row.event_id, row.offset, row.received_at, row.to_record(signing))
     }
 
     fn fill(&self, batch: &mut Batch) {
@@ -51,11 +50,11 @@ pub(super) struct Rebuild {
 
 impl Rebuild {
     /// Walks the history, the oldest first.
-    pub(super) fn over(walk: Walk, history: &History, door: &hmac::Key) -> Self {
+    pub(super) fn over(walk: Walk, history: &History, signing: &Signing) -> Self {
         let state = State::new(history);
         let mut rebuild = Self { walk, state, known: HashMap::new(), batch: Batch::default() };
         for row in &history.rows {
-            if rebuild.step(&Entry::of_row(row, door), |_| ()).is_err() {
+            if rebuild.step(&Entry::of_row(row, signing), |_| ()).is_err() {
                 rebuild.state.unreadable += 1;
             }
         }

@@ -12,7 +12,7 @@ use crate::model::{
     Actor, ClaimedToken, Confirmation, Event, Extra, GatewayVerdict, Grant, Kind, Login, Proof, Request,
     Source, SubjectKind, Text, UnixMs, Zone,
 };
-use crate::pipeline::decode::to_record;
+use crate::pipeline::decode::{sign_ledger, to_record};
 use crate::pipeline::verify::{DOOR_KEY_ID, SIGNATURE_HEADER, sign_record};
 
 /// The columns of [`EventRow`]: what the source claimed, where the record lay, and what the walk said then.
@@ -195,14 +195,26 @@ impl EventRow {
 
     /// The record to walk. It is signed again if it was well signed when it was walked: whoever signed it then, what
     /// counts is that the walk believed it.
-    pub(super) fn to_record(&self, door: &hmac::Key) -> NewRecord {
+    pub(super) fn to_record(&self, signing: &Signing) -> NewRecord {
         let mut record = to_record(&self.event());
-        if self.proof != Proof::None {
-            let signature = sign_record(DOOR_KEY_ID, door, &record.value);
+        if self.kind.is_issuer() {
+            if let Some(key) = &signing.ledger {
+                sign_ledger(&mut record, key);
+            }
+        } else if self.proof != Proof::None {
+            let signature = sign_record(DOOR_KEY_ID, &signing.door, &record.value);
             record.headers.push((SIGNATURE_HEADER.to_owned(), signature.into_bytes()));
         }
         record
     }
+}
+
+/// What signs again.
+#[derive(Clone)]
+pub(super) struct Signing {
+    pub(super) door: hmac::Key,
+    /// As the walk's own: without it no issuer's event is walked.
+    pub(super) ledger: Option<std::sync::Arc<hmac::Key>>,
 }
 
 fn maybe(text: &str) -> Option<Text<'_>> {

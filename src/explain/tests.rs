@@ -8,6 +8,7 @@ use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
+use super::row::Signing;
 use super::trail::Moment;
 use super::*;
 use crate::clickhouse::testing::Database;
@@ -95,7 +96,7 @@ async fn what_is_read_back_is_the_event_that_was_walked() {
         };
         let row = trail::event(&database.client, id).await.unwrap().expect("the event is a row");
         assert_eq!(row.offset, u64::try_from(offset).unwrap());
-        let again = row.to_record(&door()).value;
+        let again = row.to_record(&Signing { door: door(), ledger: None }).value;
         let again = with_decoded(offset, &again, |decoded| facts(&decoded)).expect("the row is an event");
         assert_eq!(again, expected, "{}", String::from_utf8_lossy(value));
         compared += 1;

@@ -66,28 +66,29 @@ impl fmt::Debug for MasterKey {
 }
 
 impl MasterKey {
-    /// Where it lies unless the configuration names another place.
-    pub(crate) fn path(data_dir: &Path) -> PathBuf {
-        data_dir.join("keys").join("master.key")
-    }
-
     /// Reads the key at `path`. If it is not there it is made, but only where nothing depends on one yet (`is_fresh`).
     pub(crate) fn open(path: &Path, is_fresh: bool) -> Result<Self, MasterKeyError> {
-        let io = |doing, cause| MasterKeyError::Io { path: path.to_owned(), doing, cause };
+        if let Some(found) = Self::find(path)? {
+            return Ok(found);
+        }
+        if !is_fresh {
+            return Err(MasterKeyError::Lost { path: path.to_owned() });
+        }
+        let drawn = Zeroizing::new(Random::bytes::<32>());
+        let line = Zeroizing::new(format!("{PREFIX}{}\n", URL_SAFE_NO_PAD.encode(*drawn)));
+        let made = make_private(path, &line);
+        made.map_err(|cause| MasterKeyError::Io { path: path.to_owned(), doing: "made", cause })?;
+        tracing::info!(path = %path.display(), "made the master key: keep a copy of it in a safe place");
+        // Of two that made it at the same time both have the first's.
+        Self::read(path, 0o600)
+    }
+
+    /// Reads the key at `path`, if it is there: without one this process neither issues nor believes who does.
+    pub(crate) fn find(path: &Path) -> Result<Option<Self>, MasterKeyError> {
         match std::fs::metadata(path) {
-            Ok(metadata) => Self::read(path, metadata.permissions().mode() & 0o7777),
-            Err(cause) if cause.kind() == ErrorKind::NotFound && is_fresh => {
-                let drawn = Zeroizing::new(Random::bytes::<32>());
-                let line = Zeroizing::new(format!("{PREFIX}{}\n", URL_SAFE_NO_PAD.encode(*drawn)));
-                make_private(path, &line).map_err(|cause| io("made", cause))?;
-                tracing::info!(path = %path.display(), "made the master key: keep a copy of it in a safe place");
-                // Of two that made it at the same time both have the first's.
-                Self::read(path, 0o600)
-            }
-            Err(cause) if cause.kind() == ErrorKind::NotFound => {
-                Err(MasterKeyError::Lost { path: path.to_owned() })
-            }
-            Err(cause) => Err(io("read", cause)),
+            Ok(metadata) => Self::read(path, metadata.permissions().mode() & 0o7777).map(Some),
+            Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(None),
+            Err(cause) => Err(MasterKeyError::Io { path: path.to_owned(), doing: "read", cause }),
         }
     }
 
@@ -230,7 +231,7 @@ mod tests {
     #[test]
     fn it_is_made_once_and_never_instead_of_a_lost_one() {
         let dir = tempfile::tempdir().unwrap();
-        let path = MasterKey::path(dir.path());
+        let path = dir.path().join("keys/master.key");
         assert!(matches!(failed(&path, false), MasterKeyError::Lost { .. }));
         let made = MasterKey::open(&path, true).unwrap();
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;

@@ -43,6 +43,7 @@ fn walk_of(signatures: Signatures) -> Walk {
         partitions: 1,
         forward_key: Arc::new(key()),
         tick_key: Arc::new(key()),
+        ledger_key: None,
         log: LogId::try_from("0".repeat(32)).unwrap(),
     };
     Walk::new(bounds, snapshots, PartitionId(0))

@@ -7,6 +7,7 @@
 //! walk knows repeats however long the outage was.
 
 mod drain;
+mod intake;
 
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use crate::model::{Offset, ResumeAt};
 use crate::telemetry::Metrics;
 
 pub(crate) use drain::Drain;
+pub(crate) use intake::Intake;
 
 /// The journal's one topic, of one partition: all events in the order in which they were taken. Drained segments go
 /// when room is needed, and after this time.

@@ -63,6 +63,7 @@ fn bounds() -> super::Bounds {
         partitions: 4,
         forward_key: std::sync::Arc::clone(&key),
         tick_key: key,
+        ledger_key: None,
         log: LogId::draw(),
     }
 }

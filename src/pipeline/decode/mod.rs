@@ -5,6 +5,7 @@
 
 mod envelope;
 mod forward;
+mod ledger;
 pub(crate) mod lenient;
 mod mask;
 mod reader;
@@ -26,6 +27,7 @@ use reader::{Fault, Mask, Reader};
 use schema::Draft;
 
 pub(crate) use forward::{bring_back, forward, home_key};
+pub(crate) use ledger::{LEDGER_KEY_ID, SIGNATURE_HEADER, sign_ledger};
 pub(crate) use record::to_record;
 pub(crate) use retried::{RETRIED_HEADER, retried, seal_retried};
 pub(crate) use tick::{is_tick, tick};
@@ -70,6 +72,8 @@ pub(crate) struct Bounds {
     pub(crate) forward_key: std::sync::Arc<aws_lc_rs::hmac::Key>,
     /// Seals and checks `jwtrail-tick` (HKDF-SHA256 of the ingest key, `tick`).
     pub(crate) tick_key: std::sync::Arc<aws_lc_rs::hmac::Key>,
+    /// Checks the signatures of issuer kinds; `None` where nothing issues, and then none of them counts.
+    pub(crate) ledger_key: Option<std::sync::Arc<aws_lc_rs::hmac::Key>>,
     pub(crate) log: crate::model::LogId,
 }
 
@@ -123,8 +127,9 @@ pub(crate) fn decode<'r>(record: &Record<'r>, bounds: &Bounds) -> Result<Decoded
         Rejected { reason, field, masked, tenant }
     };
     let beside = beside_value(record).map_err(reject)?;
-    let Reading { mut event, masks, cut } = read(value).map_err(reject)?;
     let origin = beside.forward.and_then(|header| forward::origin(header, value, &bounds.forward_key));
+    let is_ledgers = || ledger::is_ledgers(record, origin.as_ref(), bounds);
+    let Reading { mut event, masks, cut } = read(value, is_ledgers).map_err(reject)?;
     let received = origin.as_ref().map_or(record.append_time, |origin| origin.append_time);
     (event.time, event.claimed_time) = time::clamp(event.time, received, bounds.max_event_age);
 
@@ -157,6 +162,12 @@ pub(crate) fn mask_record(bytes: &[u8]) -> Vec<u8> {
     mask::mask_rejected(bytes, MAX_RECORD_BYTES)
 }
 
+/// A client's text without tokens, and without its end where it is longer than may be: for whoever writes events.
+pub(crate) fn clean_text(text: &str, max_bytes: usize) -> crate::model::Text<'_> {
+    let end = text.floor_char_boundary(max_bytes);
+    mask::mask_text(text[..end].into(), |_| ())
+}
+
 /// Reason and JSON pointer.
 type Refusal = (RejectReason, String);
 
@@ -170,7 +181,8 @@ struct Reading<'r> {
     cut: bool,
 }
 
-fn read(value: &[u8]) -> Result<Reading<'_>, Refusal> {
+/// `is_ledgers`: whether the ledger key signed the value, asked where that decides.
+fn read(value: &[u8], is_ledgers: impl FnOnce() -> bool) -> Result<Reading<'_>, Refusal> {
     if value.len() > MAX_RECORD_BYTES {
         return Err((RejectReason::TooLarge, String::new()));
     }
@@ -182,6 +194,9 @@ fn read(value: &[u8]) -> Result<Reading<'_>, Refusal> {
         Ok(event) => event,
         Err(fault) => return Err(name_fault(text, &reader, &fault)),
     };
+    if event.kind.is_issuer() && !is_ledgers() {
+        return Err((RejectReason::IssuerSignatureInvalid, "/kind".to_owned()));
+    }
     let Reader { masks, cuts, .. } = reader;
     let cut = !cuts.is_empty();
     match cuts.into_iter().find(|field| owner(&event, field) != LeakOwner::Client) {

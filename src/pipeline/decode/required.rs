@@ -1,6 +1,6 @@
 //! What must be there, kind by kind (EVENT, "Required").
 
-use super::RejectReason::{BadValue, IssuerSignatureInvalid, MissingField};
+use super::RejectReason::{BadValue, MissingField};
 use super::reader::{Fault, Read};
 use super::schema::{Draft, required};
 use crate::model::{ClaimedToken, Event, Extra, GatewayVerdict, Kind, Source};
@@ -43,7 +43,6 @@ pub(super) fn event(draft: Draft<'_>) -> Read<Event<'_>> {
         return Err(Fault::at(BadValue, "/tenant"));
     }
     of_kind(&event)?;
-    ledger_signature(&event)?;
     Ok(event)
 }
 
@@ -87,10 +86,4 @@ fn of_kind(event: &Event<'_>) -> Read<()> {
 
 fn has_a_ref(token: &ClaimedToken<'_>) -> bool {
     token.token_ref.is_some() || token.jti_ref.is_some() || token.outer_ref.is_some()
-}
-
-/// Issuer kinds count only with the ledger key's signature (ISSUER, "Who may write it"). No such key exists before the
-/// issuer does, so none of them can be valid.
-fn ledger_signature(event: &Event<'_>) -> Read<()> {
-    if event.kind.is_issuer() { Err(Fault::at(IssuerSignatureInvalid, "/kind")) } else { Ok(()) }
 }

@@ -129,6 +129,7 @@ pub(crate) fn bounds() -> Bounds {
         partitions: 4,
         forward_key: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &[7; 32])),
         tick_key: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &[8; 32])),
+        ledger_key: None,
         log: origin().log,
     }
 }

@@ -32,6 +32,7 @@ fn tally(story: &str) -> Tally {
         partitions: 1,
         forward_key: Arc::new(key()),
         tick_key: Arc::new(key()),
+        ledger_key: None,
         log: origin().log,
     };
     let trust = Trust::build(&[], &Default::default(), &[], key()).unwrap();

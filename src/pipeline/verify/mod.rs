@@ -12,15 +12,16 @@ pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;
 
-use super::decode::Decoded;
+use super::decode::{Decoded, LEDGER_KEY_ID};
 use crate::config::Signatures;
 use crate::log::Record;
 use crate::model::{Event, GatewayVerdict, Proof, Text, UnixMs, Verdict};
 use jwks::KeyState;
 use trust::{IssuerKeys, TenantTrust};
 
+pub(crate) use crate::pipeline::decode::SIGNATURE_HEADER;
 pub(crate) use jwks::{BadKey, KeySet, jwks_of};
-pub(crate) use signature::{DOOR_KEY_ID, SIGNATURE_HEADER, sign_record};
+pub(crate) use signature::{DOOR_KEY_ID, sign_record};
 pub(crate) use trust::{FetchedKeys, IssuerId, Trust};
 
 /// How far a source's clock may be behind the issuer's: for `nbf` and `iat`; `exp` has none (ISSUER, "Tokens").
@@ -42,6 +43,8 @@ pub(crate) fn verify<'r>(decoded: Decoded<'r>, record: &Record<'r>, trust: &Trus
     let event = &decoded.event;
     let tenant = trust.tenant(&event.tenant);
     let attested_by = match tenant.signatures {
+        // Without the ledger key's signature `decode` lets nothing through that an issuer says.
+        _ if event.kind.is_issuer() => Some(Text::Borrowed(LEDGER_KEY_ID)),
         Signatures::Off => None,
         _ => trust.signers().attest(&decoded, record),
     };

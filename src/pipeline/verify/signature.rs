@@ -12,10 +12,7 @@ use super::trust::TrustError;
 use crate::config::{Gateway, SigningAlg, SigningMaterial};
 use crate::log::Record;
 use crate::model::{Event, PLATFORM_TENANT, Text, Zone};
-use crate::pipeline::decode::Decoded;
-
-/// The record header that holds a signature.
-pub(crate) const SIGNATURE_HEADER: &str = "jwtrail-signature";
+use crate::pipeline::decode::{Decoded, LEDGER_KEY_ID, SIGNATURE_HEADER};
 
 /// The key id under which the door signs what it writes.
 pub(crate) const DOOR_KEY_ID: &str = "door";
@@ -127,6 +124,8 @@ impl SignerKey {
 fn id_fault(id: &str, earlier: &[(String, SignerKey)]) -> Option<&'static str> {
     if id == DOOR_KEY_ID {
         Some("the id `door` is the door's own: choose another")
+    } else if id == LEDGER_KEY_ID {
+        Some("the id `ledger` is the issuer's own: choose another")
     } else if id.is_empty() || id.contains(';') || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
         Some("an id is printable ASCII without spaces and without `;`")
     } else if earlier.iter().any(|(other, _)| other == id) {

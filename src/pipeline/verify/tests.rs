@@ -486,6 +486,7 @@ fn a_signature_outlives_the_masking_of_a_forwarded_record() {
             partitions: 4,
             forward_key: std::sync::Arc::new(hmac(seal)),
             tick_key: std::sync::Arc::new(hmac(seal)),
+            ledger_key: None,
             log: "0".repeat(32).try_into().unwrap(),
         };
         let mut checked = verify(decode(&record, &bounds).unwrap(), &record, trust);

@@ -12,7 +12,7 @@ fn key_of(changes: &[(&str, serde_json::Value)]) -> String {
         set(&mut event, pointer, value.clone());
     }
     let text = event.to_string();
-    let event = super::super::read(text.as_bytes()).map(|reading| reading.event).unwrap();
+    let event = super::super::read(text.as_bytes(), || true).map(|reading| reading.event).unwrap();
     String::from_utf8(home_key(&event)).unwrap().replace('\u{1f}', "|")
 }
 

@@ -30,6 +30,7 @@ pub(super) fn bounds() -> Bounds {
         partitions: 4,
         forward_key: std::sync::Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &[7; 32])),
         tick_key: std::sync::Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &[8; 32])),
+        ledger_key: Some(std::sync::Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &[9; 32]))),
         log: LogId::try_from(LOG.to_owned()).unwrap(),
     }
 }

@@ -39,6 +39,7 @@ impl Rooms {
             partitions: 1,
             forward_key: Arc::new(key()),
             tick_key: Arc::new(key()),
+            ledger_key: None,
             log: log.clone(),
         };
         let overlay = Some(scenarios().join("overlay.csv"));

@@ -1,14 +1,16 @@
-//! Where the door puts what it takes: into the log, and while that is away into the spool before it.
+//! Where events go that somebody waits for, at the door or at the issuer: into the log, and while that is away into the
+//! spool before it.
 
 use std::sync::Arc;
 
 use aws_lc_rs::hmac;
 
+use super::Spool;
 use crate::log::{EventLog, LogError, NewRecord, Topic};
 use crate::model::{Event, UnixMs};
 use crate::pipeline::decode::{RETRIED_HEADER, seal_retried};
-use crate::spool::Spool;
 
+#[derive(Clone)]
 pub(crate) enum Intake {
     /// A log in this process: it is there as long as the door is.
     Log(Arc<dyn EventLog>),
@@ -22,7 +24,7 @@ pub(crate) enum Intake {
 
 impl Intake {
     /// Takes the `records` of `events`, in the same order; they are durable when it returns. `now`: before it is tried.
-    pub(super) async fn append(
+    pub(crate) async fn append(
         &self,
         events: &[Event<'_>],
         records: Vec<NewRecord>,
