@@ -23,6 +23,7 @@ pub(super) struct State {
     topics: HashMap<Topic, Vec<Partition>>,
     pub(super) groups: HashMap<GroupKey, Group>,
     pub(super) faults: Vec<LogFault>,
+    pub(super) is_away: bool,
     /// Numbers members and ownerships: none is ever used again.
     last_number: u64,
 }
@@ -60,7 +61,7 @@ impl Partition {
     }
 
     pub(super) fn truncate(&mut self, before: i64) {
-        self.start = before;
+        self.start = self.start.max(before);
         self.records = self.records.split_off(&before);
     }
 
@@ -78,7 +79,14 @@ impl Partition {
 
 impl State {
     pub(super) fn new(clock: Clock) -> Self {
-        Self { clock, topics: HashMap::new(), groups: HashMap::new(), faults: Vec::new(), last_number: 0 }
+        Self {
+            clock,
+            topics: HashMap::new(),
+            groups: HashMap::new(),
+            faults: Vec::new(),
+            is_away: false,
+            last_number: 0,
+        }
     }
 
     /// Whether the fault is armed; then no more.

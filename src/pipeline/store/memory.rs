@@ -66,8 +66,8 @@ pub(crate) struct MemoryTables {
 struct State {
     rows: BTreeMap<&'static str, Vec<Row>>,
     tokens: HashSet<String>,
-    /// How often an insert came for each block, whatever became of it: `L/topic/partition/a-b`.
-    inserts: HashMap<String, usize>,
+    /// How often each block, `L/topic/partition/a-b`, was inserted or asked for, whatever became of that.
+    tries: HashMap<String, usize>,
     faults: Vec<StoreFault>,
     going_on: Vec<GoingOn>,
 }
@@ -114,9 +114,9 @@ impl MemoryTables {
         keyed.collect::<BTreeMap<_, _>>().into_values().collect()
     }
 
-    /// Whether the rows of a block, `L/topic/partition/a-b`, were inserted more than once.
+    /// Whether a block, `L/topic/partition/a-b`, may have been put more than once, or walked again.
     pub(crate) fn was_repeated(&self, block: &str) -> bool {
-        self.lock().inserts.get(block).is_some_and(|&inserts| inserts > 1)
+        self.lock().tries.get(block).is_some_and(|&tries| tries > 1)
     }
 
     /// As it is now: what went on until now has landed.
@@ -155,7 +155,7 @@ impl State {
 
     fn insert(&mut self, mut insert: Insert) -> Result<(), ClickHouseError> {
         if let Some((block, _attempt)) = insert.token.as_deref().and_then(|token| token.rsplit_once('/')) {
-            *self.inserts.entry(block.to_owned()).or_default() += 1;
+            *self.tries.entry(block.to_owned()).or_default() += 1;
         }
         if self.takes(StoreFault::InsertAway) {
             return Err(away());
@@ -256,7 +256,8 @@ impl Statements for MemoryTables {
     }
 
     async fn held(&self, block: &BlockId, since: UnixMs) -> Result<HashSet<u64>, ClickHouseError> {
-        let (state, origin) = (self.ask()?, &block.origin);
+        let (mut state, origin) = (self.ask()?, &block.origin);
+        *state.tries.entry(block.to_string()).or_default() += 1;
         let within = block.first.get().unsigned_abs()..=block.last.get().unsigned_abs();
         let rows = state.of("events", origin.topic, origin.partition, since);
         let ours = rows.filter(|row| row["log"] == origin.log.as_str()).map(|row| number(row, "offset"));

@@ -40,6 +40,11 @@ impl OwnedLane {
         if self.settling.is_some() || self.checkpointing.is_some() {
             return;
         }
+        // All records of a reserved block may have left the log since: then what comes next goes into the same block.
+        if self.filling.as_ref().is_some_and(|filling| filling.block.is_empty() && self.is_complete(filling))
+        {
+            self.must_end_at = None;
+        }
         let checkpoint = self.checkpoints.made.take();
         let reserved = self.must_end_at.is_some();
         let due = self.filling.as_ref().is_some_and(|filling| self.is_due(filling, finishing));

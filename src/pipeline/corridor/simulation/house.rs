@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use super::op::{Cut, Op, PARTITIONS};
 use crate::config::Secret;
 use crate::log::memory::{Lying, MemoryLog};
-use crate::log::{Topic, TopicSpec};
+use crate::log::{Commit, Topic, TopicSpec};
 use crate::model::Offset;
 use crate::pipeline::corridor::*;
 use crate::pipeline::store::memory::MemoryTables;
@@ -16,8 +16,8 @@ use crate::pipeline::store::testing::{received, retention_of};
 use events::Sources;
 pub(super) use events::{snapshots, walk_bounds};
 
-/// For what comes in a moment if it comes at all.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// For what comes in a moment if it comes at all, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) struct House {
     pub(super) log: MemoryLog,
@@ -178,7 +178,8 @@ impl House {
             self.start();
             self.settle().await;
             if !self.is_settled() {
-                self.failures.push("it never settles".to_owned());
+                let left: Vec<_> = self.unsettled().collect();
+                self.failures.push(format!("it never settles: {left:?}"));
             }
             self.end_all().await;
         }
@@ -205,14 +206,19 @@ impl House {
     }
 
     fn is_settled(&self) -> bool {
-        Course::ALL.into_iter().flat_map(|course| partitions_of(course).map(move |of| (course, of))).all(
-            |(course, partition)| {
-                let last = self.log.records(course.topic(), partition).last().map(|(offset, ..)| *offset);
-                let commit = self.log.committed(course.group(), course.topic(), partition);
-                let done = commit.map(|commit| commit.resume_at.offset());
-                last.is_none() || last < done
-            },
-        )
+        self.unsettled().next().is_none()
+    }
+
+    /// Each partition that is not settled, with its last record and its commit.
+    fn unsettled(&self) -> impl Iterator<Item = (Topic, PartitionId, Offset, Option<Commit>)> {
+        let all =
+            Course::ALL.into_iter().flat_map(|course| partitions_of(course).map(move |of| (course, of)));
+        all.filter_map(|(course, partition)| {
+            let last = self.ever(course, partition).0.last().map(|(offset, ..)| *offset)?;
+            let commit = self.log.committed(course.group(), course.topic(), partition);
+            let is_done = commit.as_ref().is_some_and(|commit| last < commit.resume_at.offset());
+            (!is_done).then_some((course.topic(), partition, last, commit))
+        })
     }
 
     /// Lets the beginning of a partition go; nothing while nothing of it is committed.

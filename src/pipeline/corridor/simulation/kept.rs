@@ -49,3 +49,19 @@ async fn what_leaves_the_log_before_its_owner_comes_to_it_is_told() {
         play(&[pause, deliver.clone(), above, deliver]).await.unwrap();
     }
 }
+
+/// What was left of a reserved block was holes: it had no line, and the next block did not touch the one before.
+#[tokio::test]
+async fn what_is_left_of_a_block_without_records_goes_into_the_next() {
+    let history = [
+        Op::Pause { ms: 10 },
+        Op::Store(StoreFault::InsertAway),
+        Op::Garbage { to: 0 },
+        Op::Holes { to: 0, count: 2 },
+        Op::Pause { ms: 25 },
+        Op::Truncate { partition: 0, before: Cut::Above(1) },
+        Op::Crash,
+        Op::Garbage { to: 0 },
+    ];
+    play(&history).await.unwrap();
+}

@@ -84,6 +84,11 @@ impl Place<'_> {
         let lost = self.lost();
         self.each_is_accounted_for(&truth, &lines, &lost, missed, committed)?;
         self.proofs(&truth, &lines, &log)?;
+        same(
+            "alerts of what is lost",
+            &self.alerts_of_loss(),
+            &lost.iter().map(|range| range.start).collect(),
+        )?;
         if !missed {
             same("what is told to be lost", &lost, &Vec::new())?;
             self.findings(&truth)?;
@@ -154,7 +159,7 @@ impl Place<'_> {
         for range in &known {
             // Only what is lost may be in a block as well: its owner was stopped before it could commit.
             let touches = range.start == next || (range.start < next && missed);
-            holds(|| format!("{range:?} begins where {next} is next"), touches)?;
+            holds(|| format!("{range:?} begins where {next} is next: {known:?}"), touches)?;
             next = next.max(range.end);
         }
         same("where the last block ends", &next, &committed)?;
@@ -169,7 +174,10 @@ impl Place<'_> {
             for (&offset, &way) in truth.ways.iter().filter(|(offset, _)| !is_lost(**offset)) {
                 let leaves_none = matches!(way, Way::Forwarded | Way::Control);
                 let has_one = rows.contains(&offset) || rejected.contains(&offset);
-                holds(|| format!("{offset} is in a block and nowhere else"), has_one || leaves_none)?;
+                holds(
+                    || format!("{offset} is nowhere; blocks and losses: {known:?}"),
+                    has_one || leaves_none,
+                )?;
             }
             return Ok(());
         }
@@ -247,16 +255,23 @@ impl Place<'_> {
 
     /// What lies in the outbox of this partition's cases.
     fn alerts(self) -> BTreeSet<(String, String)> {
-        let outbox = self.house.log.records(Topic::Alerts, PartitionId(0));
-        let alerts =
-            outbox.iter().map(|(_, _, record)| serde_json::from_slice::<Alert>(&record.value).unwrap());
-        let is_here = |alert: &Alert| {
-            let data = &alert.data;
-            data.topic == self.course.topic().name()
-                && data.partition == self.partition.0
-                && data.finding.case.rule != RuleId::LogTruncated
-        };
-        alerts.filter(is_here).map(|alert| told(&alert)).collect()
+        let of_walk = |alert: &Alert| alert.data.finding.case.rule != RuleId::LogTruncated;
+        self.outbox().filter(of_walk).map(|alert| told(&alert)).collect()
+    }
+
+    /// Where that begins which somebody is told to be lost: each loss once or, if its owner died over it, again.
+    fn alerts_of_loss(self) -> BTreeSet<u64> {
+        let of_loss = |alert: &Alert| alert.data.finding.case.rule == RuleId::LogTruncated;
+        let from = |alert: Alert| alert.data.finding.case.evidence["from_offset"].as_u64().unwrap();
+        self.outbox().filter(of_loss).map(from).collect()
+    }
+
+    fn outbox(self) -> impl Iterator<Item = Alert> {
+        let records = self.house.log.records(Topic::Alerts, PartitionId(0));
+        let alerts = records.into_iter().map(|(_, _, record)| serde_json::from_slice(&record.value).unwrap());
+        alerts.filter(move |alert: &Alert| {
+            alert.data.topic == self.course.topic().name() && alert.data.partition == self.partition.0
+        })
     }
 
     /// Each block that was released has added one, and no other has.
