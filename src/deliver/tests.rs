@@ -1,6 +1,5 @@
 //! Deliveries over a real journal to real receivers that fail, throttle, hang and die.
 
-mod grudging;
 mod kafka;
 mod receiver;
 mod stage;
@@ -8,7 +7,6 @@ mod stage;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::grudging::Grudging;
 use self::receiver::{Receiver, Reply};
 use self::stage::{Stage, alert, file, of_acme, until, webhook};
 use super::Pace;
@@ -16,6 +14,8 @@ use super::queue::{Answer, Job};
 use super::webhook::Webhook;
 use crate::clock::Clock;
 use crate::config::{HookUrl, Secret};
+use crate::log::Topic;
+use crate::log::memory::{LogFault, MemoryLog};
 use crate::model::{Alert, Offset, RuleId};
 use crate::outbound::{NotPublic, Timeouts};
 
@@ -114,13 +114,12 @@ async fn an_end_without_warning_loses_nothing_and_repeats_only_what_had_no_answe
 
 #[tokio::test]
 async fn an_end_writes_down_what_was_told_however_often_the_log_refuses() {
-    let (mut stage, receiver) = (Stage::new().await, Receiver::start().await);
-    let log = Grudging::over(Arc::clone(&stage.log));
-    stage.log = Arc::new(log.clone());
+    let log = MemoryLog::new(Clock::System, &Topic::ALL.map(|topic| topic.spec(true)));
+    let (mut stage, receiver) = (Stage::on(Arc::new(log.clone())), Receiver::start().await);
     stage.start([webhook("soc", &receiver)]);
     stage.append([alert(1, "high")]).await;
     stage.delivered("soc", 1).await;
-    log.refuse_commits(4);
+    (0..4).for_each(|_| log.fail(LogFault::CommitRetried));
     stage.append([alert(2, "high")]).await;
     receiver.wait_for(2).await;
     stage.stop().await;

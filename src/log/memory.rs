@@ -101,6 +101,11 @@ impl MemoryLog {
         self.shared.lock().faults.clear();
     }
 
+    /// While it is away nothing can be appended, and it says so.
+    pub(crate) fn set_away(&self, is_away: bool) {
+        self.shared.lock().is_away = is_away;
+    }
+
     /// Appends as another process does: past every fault.
     pub(crate) fn write(&self, topic: Topic, records: Vec<NewRecord>) -> Vec<Placed> {
         self.shared.change(|state| state.append(topic, records)).unwrap()
@@ -156,6 +161,9 @@ impl EventLog for MemoryLog {
                 return Err(unavailable(DOING));
             }
             let half = state.takes(LogFault::AppendHalf);
+            if state.is_away && !half {
+                return Err(unavailable(DOING));
+            }
             if half {
                 records.truncate(records.len() / 2);
             }
@@ -212,7 +220,11 @@ impl EventLog for MemoryLog {
     }
 
     async fn health(&self) -> Result<(), LogError> {
-        Ok(())
+        if self.shared.lock().is_away {
+            Err(unavailable("asking the log for a sign of life"))
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -1,121 +1,49 @@
 //! A log that is away and comes back.
 
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use tempfile::TempDir;
 
 use super::*;
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::log::{Batch, Membership, Placed, Scan, Tail};
-use crate::model::{PartitionId, UnixMs};
+use crate::log::Batch;
+use crate::log::memory::{LogFault, MemoryLog};
+use crate::model::PartitionId;
 use crate::telemetry::Readiness;
 
 /// For what comes in a moment if it comes at all.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A log that can be sent away: then it takes nothing, or takes it and does not say so.
-struct Moody {
-    journal: Arc<Journal>,
-    is_away: AtomicBool,
-    takes_it_secretly: AtomicBool,
-}
-
-fn away<T>() -> Result<T, LogError> {
-    Err(LogError::Unavailable { doing: "appending", cause: "away".to_owned() })
-}
-
-#[async_trait]
-impl EventLog for Moody {
-    async fn migrate(&self, topics: &[TopicSpec]) -> Result<Vec<String>, LogError> {
-        self.journal.migrate(topics).await
-    }
-
-    async fn append(&self, topic: Topic, records: Vec<NewRecord>) -> Result<Vec<Placed>, LogError> {
-        if self.is_away.load(Ordering::SeqCst) {
-            if self.takes_it_secretly.load(Ordering::SeqCst) {
-                self.journal.append(topic, records).await?;
-            }
-            return away();
-        }
-        self.journal.append(topic, records).await
-    }
-
-    async fn join(&self, group: &str, topic: Topic) -> Result<Box<dyn Membership>, LogError> {
-        self.journal.join(group, topic).await
-    }
-
-    async fn offset_at(
-        &self,
-        topic: Topic,
-        partition: PartitionId,
-        time: UnixMs,
-    ) -> Result<Offset, LogError> {
-        self.journal.offset_at(topic, partition, time).await
-    }
-
-    async fn scan(
-        &self,
-        topic: Topic,
-        partition: PartitionId,
-        from: Option<Offset>,
-    ) -> Result<Box<dyn Scan>, LogError> {
-        self.journal.scan(topic, partition, from).await
-    }
-
-    async fn set_readers(&self, topic: Topic, groups: &[String]) -> Result<Vec<String>, LogError> {
-        self.journal.set_readers(topic, groups).await
-    }
-
-    async fn tail(&self, topic: Topic, partition: PartitionId) -> Result<Box<dyn Tail>, LogError> {
-        self.journal.tail(topic, partition).await
-    }
-
-    async fn partitions(&self, topic: Topic) -> Result<u32, LogError> {
-        self.journal.partitions(topic).await
-    }
-
-    async fn health(&self) -> Result<(), LogError> {
-        if self.is_away.load(Ordering::SeqCst) { away() } else { Ok(()) }
-    }
-}
-
 /// A log of one partition, a spool before it, and a process around both that can be killed.
 struct Stage {
-    log: Arc<Moody>,
+    log: MemoryLog,
     dir: TempDir,
     spool: Arc<Spool>,
     readiness: Readiness,
     lifecycle: Lifecycle,
     max_bytes: u64,
-    _log_dir: TempDir,
 }
 
 impl Stage {
     async fn new(max_bytes: u64) -> Self {
-        let (dir, log_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let options = JournalOptions { reserve_bytes: 1 << 20, ..JournalOptions::default() };
-        let journal = Journal::open(log_dir.path(), options, Clock::System).unwrap();
-        journal.migrate(&[TOPIC]).await.unwrap();
-        let log = Arc::new(Moody { journal, is_away: false.into(), takes_it_secretly: false.into() });
+        let (dir, log) = (tempfile::tempdir().unwrap(), MemoryLog::new(Clock::System, &[TOPIC]));
         let (spool, lifecycle, readiness) = start(&dir, max_bytes, &log).await;
-        Self { log, dir, spool, readiness, lifecycle, max_bytes, _log_dir: log_dir }
+        Self { log, dir, spool, readiness, lifecycle, max_bytes }
     }
 
     /// The process ends in the midst of whatever it does, and another one begins.
     async fn restart(self) -> Self {
-        let Self { log, dir, spool, lifecycle, max_bytes, _log_dir, .. } = self;
+        let Self { log, dir, spool, lifecycle, max_bytes, .. } = self;
         lifecycle.advance(Phase::Draining);
         assert_eq!(lifecycle.finish().await, Vec::<String>::new());
         assert_eq!(Arc::strong_count(&spool), 1, "a shutdown does not wait for the drain");
         drop(spool);
         let (spool, lifecycle, readiness) = start(&dir, max_bytes, &log).await;
-        Self { log, dir, spool, readiness, lifecycle, max_bytes, _log_dir }
+        Self { log, dir, spool, readiness, lifecycle, max_bytes }
     }
 
     fn is_away(&self, is_away: bool) {
-        self.log.is_away.store(is_away, Ordering::SeqCst);
+        self.log.set_away(is_away);
     }
 
     async fn send(&self, values: impl IntoIterator<Item = String>) -> Result<(), LogError> {
@@ -154,7 +82,7 @@ impl Stage {
     }
 }
 
-async fn start(dir: &TempDir, max_bytes: u64, log: &Arc<Moody>) -> (Arc<Spool>, Lifecycle, Readiness) {
+async fn start(dir: &TempDir, max_bytes: u64, log: &MemoryLog) -> (Arc<Spool>, Lifecycle, Readiness) {
     let options = JournalOptions {
         limit_bytes: max_bytes,
         when_full: WhenFull::Refuse,
@@ -163,7 +91,7 @@ async fn start(dir: &TempDir, max_bytes: u64, log: &Arc<Moody>) -> (Arc<Spool>, 
         ..JournalOptions::default()
     };
     let journal = Journal::open(dir.path(), options, Clock::System).unwrap();
-    let log: Arc<dyn EventLog> = log.clone();
+    let log: Arc<dyn EventLog> = Arc::new(log.clone());
     let (spool, drain) = Spool::over(journal, log.clone(), Clock::System, Metrics::new()).await.unwrap();
     let (lifecycle, readiness) = (Lifecycle::new(PATIENCE), Readiness::default());
     lifecycle.spawn("drain", drain.run(log, readiness.clone(), lifecycle.clone()));
@@ -200,8 +128,8 @@ async fn what_is_taken_while_the_log_is_away_follows_in_order_and_what_comes_que
 #[tokio::test]
 async fn a_drain_that_is_cut_off_repeats_and_loses_nothing() {
     let mut stage = Stage::new(8 << 20).await;
+    stage.log.fail(LogFault::AppendHalf);
     stage.is_away(true);
-    stage.log.takes_it_secretly.store(true, Ordering::SeqCst);
     for from in (0..3_000).step_by(500) {
         stage.send(numbers(from..from + 500)).await.unwrap();
     }

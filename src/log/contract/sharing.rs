@@ -23,13 +23,7 @@ pub(crate) async fn two_members_share_and_the_one_that_stays_gets_all<L: UnderTe
 pub(crate) async fn a_partition_is_let_go_only_when_the_revocation_is_answered<L: UnderTest>() {
     let subject = L::fresh().await;
     let log = subject.log();
-    let all = log.partitions(Topic::Events).await.unwrap();
-    let group = new_group();
-    let mut first = Member::join(&*log, &group, Topic::Events).await;
-    first.until_held(all).await;
-    first.answers = false;
-    let mut second = Member::join(&*log, &group, Topic::Events).await;
-    both_until(&mut first, &mut second, |first, _| !first.revoked.is_empty()).await;
+    let (mut first, mut second) = being_revoked(&*log).await;
 
     // What is in flight may still end: the former owner commits until it has answered.
     let (partition, lane, _) = &first.revoked[0];
@@ -88,16 +82,7 @@ pub(crate) async fn a_member_that_left_commits_nothing<L: UnderTest>() {
 pub(crate) async fn a_commit_under_way_while_revoked_is_seen_or_refused<L: UnderTest>() {
     let subject = L::fresh().await;
     let log = subject.log();
-    let all = log.partitions(Topic::Events).await.unwrap();
-    let group = new_group();
-    let mut first = Member::join(&*log, &group, Topic::Events).await;
-    first.until_held(all).await;
-    for assigned in first.held.values() {
-        assigned.lane.commit(at(0), "before", vec![]).await.unwrap();
-    }
-    first.answers = false;
-    let mut second = Member::join(&*log, &group, Topic::Events).await;
-    both_until(&mut first, &mut second, |first, _| !first.revoked.is_empty()).await;
+    let (mut first, mut second) = being_revoked(&*log).await;
     let (partition, lane, done) = first.revoked.remove(0);
     first.answers = true;
     first.answer();
@@ -119,22 +104,30 @@ pub(crate) async fn a_commit_under_way_while_revoked_is_seen_or_refused<L: Under
 pub(crate) async fn a_member_that_leaves_without_answering_holds_nobody_up<L: UnderTest>() {
     let subject = L::fresh().await;
     let log = subject.log();
-    let all = log.partitions(Topic::Events).await.unwrap();
-    let group = new_group();
-    let mut first = Member::join(&*log, &group, Topic::Events).await;
-    first.until_held(all).await;
-    first.answers = false;
-    let mut second = Member::join(&*log, &group, Topic::Events).await;
-    both_until(&mut first, &mut second, |first, _| !first.revoked.is_empty()).await;
+    let (first, mut second) = being_revoked(&*log).await;
     let Member { membership, revoked, .. } = first;
     drop(membership);
-    second.until_held(all).await;
+    second.until_held(log.partitions(Topic::Events).await.unwrap()).await;
     for (partition, lane, done) in revoked {
         let refused = lane.commit(at(0), "after it left", vec![]).await;
         assert!(matches!(refused, Err(CommitError::NotOwner(of)) if of == partition), "{refused:?}");
         drop(done);
         second.held[&partition].lane.commit(at(0), "the second's", vec![]).await.unwrap();
     }
+}
+
+/// A member that had everything, each partition committed for, and does not answer what is asked back for a second one.
+async fn being_revoked(log: &dyn EventLog) -> (Member, Member) {
+    let (all, group) = (log.partitions(Topic::Events).await.unwrap(), new_group());
+    let mut first = Member::join(log, &group, Topic::Events).await;
+    first.until_held(all).await;
+    for assigned in first.held.values() {
+        assigned.lane.commit(at(0), "before", vec![]).await.unwrap();
+    }
+    first.answers = false;
+    let mut second = Member::join(log, &group, Topic::Events).await;
+    both_until(&mut first, &mut second, |first, _| !first.revoked.is_empty()).await;
+    (first, second)
 }
 
 /// Everything has one owner, and neither has two more than the other.
