@@ -7,12 +7,14 @@
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its binary and of its corpus.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("decode", crate::pipeline::decode::fuzz::record),
     ("door", crate::api::fuzz::body),
     ("jwks", crate::pipeline::verify::fuzz::key_set),
     ("mmdb", crate::pipeline::enrich::fuzz::mmdb),
     ("csv", crate::pipeline::enrich::fuzz::csv),
+    ("jws", crate::token::fuzz::jws),
+    ("jwe", crate::token::fuzz::jwe),
     ("engine_request", crate::clickhouse::engine::fuzz::request),
     ("engine_body", crate::clickhouse::engine::fuzz::body),
     ("engine_sql", crate::clickhouse::engine::fuzz::sql),

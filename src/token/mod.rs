@@ -39,6 +39,13 @@ pub(crate) use keys::{KeyError, KeyKind, Pkcs8, SigningKey, VerifyingKey};
 pub(crate) use refs::{is_base64url, is_ref, jti_ref, outer_ref, sha256_base64url, token_ref};
 pub(crate) use small_order::is_of_small_order;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+#[cfg(any(test, fuzzing))]
+mod testing;
+#[cfg(test)]
+mod tests;
+
 /// The `typ` of an access token (RFC 9068, section 2.1).
 pub(crate) const ACCESS_TOKEN_TYPE: &str = "at+jwt";
 

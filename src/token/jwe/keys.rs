@@ -107,7 +107,7 @@ impl EncryptionKey {
                 let (how, point) = agreement_of(material).ok_or(Unspecified)?;
                 let ephemeral = agreement::PrivateKey::generate(how)?;
                 let epk = Value::Object(material_of(&ephemeral)?.members());
-                let agreed = agree(&ephemeral, &point, self.alg, &[], &[])?;
+                let agreed = agree(&ephemeral, &point, self.alg, [&[], &[]])?;
                 if self.alg == EncryptionAlg::EcdhEs {
                     return Ok(Wrapped { cek: agreed, encrypted_key: Vec::new(), epk: Some(epk) });
                 }
@@ -195,7 +195,7 @@ impl DecryptionKey {
                     None => Ok(Vec::new()),
                     Some(value) => value.as_str().and_then(strict::decode).ok_or(Unspecified),
                 };
-                let agreed = agree(key, &point, alg, &party("apu")?, &party("apv")?)?;
+                let agreed = agree(key, &point, alg, [&party("apu")?, &party("apv")?])?;
                 match alg {
                     EncryptionAlg::EcdhEs if encrypted_key.is_empty() => Ok(agreed),
                     EncryptionAlg::EcdhEsA256kw if encrypted_key.len() == CEK_BYTES + WRAP_BYTES => {
@@ -241,27 +241,63 @@ fn material_of(key: &agreement::PrivateKey) -> Result<Material, Unspecified> {
     Material::of_point(curve, bytes).ok_or(Unspecified)
 }
 
-/// ECDH and the Concat KDF (RFC 7518, section 4.6.2).
+/// The key that an agreement gives: the content encryption key itself, or what wraps it. `parties` are `apu` and `apv`.
 fn agree(
     private: &agreement::PrivateKey,
     public: &[u8],
     alg: EncryptionAlg,
-    apu: &[u8],
-    apv: &[u8],
+    parties: [&[u8]; 2],
 ) -> Result<Cek, Unspecified> {
-    // The agreement is the content encryption key itself, or wraps it.
     let purpose = if alg == EncryptionAlg::EcdhEs { ENC } else { alg.as_str() };
+    let mut key = Cek::new([0; CEK_BYTES]);
+    derive(private, public, purpose, parties, key.as_mut_slice())?;
+    Ok(key)
+}
+
+/// ECDH and the Concat KDF (RFC 7518, section 4.6.2).
+fn derive(
+    private: &agreement::PrivateKey,
+    public: &[u8],
+    purpose: &str,
+    [apu, apv]: [&[u8]; 2],
+    key: &mut [u8],
+) -> Result<(), Unspecified> {
     let mut info = Vec::new();
     for field in [purpose.as_bytes(), apu, apv] {
         info.extend(u32::try_from(field.len()).map_err(|_| Unspecified)?.to_be_bytes());
         info.extend(field);
     }
-    let key_bits: u32 = 256;
-    info.extend(key_bits.to_be_bytes());
+    info.extend(u32::try_from(key.len() * 8).map_err(|_| Unspecified)?.to_be_bytes());
     let sha256 = get_sskdf_digest_algorithm(SskdfDigestAlgorithmId::Sha256).ok_or(Unspecified)?;
     agreement::agree(private, UnparsedPublicKey::new(private.algorithm(), public), Unspecified, |secret| {
-        let mut key = Cek::new([0; CEK_BYTES]);
-        sskdf_digest(sha256, secret, &info, key.as_mut_slice())?;
-        Ok(key)
+        sskdf_digest(sha256, secret, &info, key)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 7518, appendix C: what Alice's ephemeral key and Bob's give, from both sides.
+    #[test]
+    fn an_agreement_gives_the_key_of_the_rfc() {
+        let bytes = |text| strict::decode(text).unwrap();
+        let key = |d| agreement::PrivateKey::from_private_key(&agreement::ECDH_P256, &bytes(d)).unwrap();
+        let point = |x, y| Material::point(&bytes(x), &bytes(y));
+        let alice = key("0_NxaRPUMQoAJt50Gz8YiTr8gRTwyEaCumd-MToTmIo");
+        let alices = point(
+            "gI0GAILBdu7T53akrFmMyGcsF3n5dO7MmwNBHKW5SV0",
+            "SLW_xSffzlPWrHEVI30DHM_4egVwt3NQqeUD7nMFpps",
+        );
+        let bob = key("VEmDZpDXXK8p8N0Cndsxs924q6nS1RXFASRl6BfUqdw");
+        let bobs = point(
+            "weNJy2HscCSM6AEDTDg04biOvhFhyyWvOHQfeF_PxMQ",
+            "e8lnCO-AlStT-NJVX-crhB7QRYhiix03illJOVAOyck",
+        );
+        for (private, public) in [(&alice, &bobs), (&bob, &alices)] {
+            let mut derived = [0; 16];
+            derive(private, public, "A128GCM", [b"Alice", b"Bob"], &mut derived).unwrap();
+            assert_eq!(strict::encode(&derived), "VqqN6vgjbSBcIijNcacQGg");
+        }
+    }
 }

@@ -46,6 +46,51 @@ fn rfc_8037_a_4_eddsa() {
     );
 }
 
+/// RS256 and PS384 over one text with one key.
+#[test]
+fn rfc_7520_4_1_and_4_2() {
+    let key = r#"{"kty":"RSA","kid":"bilbo.baggins@hobbiton.example","use":"sig","n":"n4EPtAOCc9AlkeQHPzHStgAbgs7bTZLwUBZdR8_KuKPEHLd4rHVTeT-O-XV2jRojdNhxJWTDvNd7nqQ0VEiZQHz_AJmSCpMaJMRBSFKrKb2wqVwGU_NsYOYL-QtiWN2lbzcEe6XC0dApr5ydQLrHqkHHig3RBordaZ6Aj-oBHqFEHYpPe7Tpe-OfVfHd1E6cS6M1FZcD1NNLYD5lFHpPI9bTwJlsde3uhGqC0ZCuEHg8lhzwOHrtIQbS0FVbb9k3-tVTU4fg_3L_vniUFAKwuCLqKnS2BYwdq_mzSnbLY7h_qixoR7jig3__kRhuaxwUkRz5iaiQkqgc5gHdrNP5zw","e":"AQAB"}"#;
+    let payload = "SXTigJlzIGEgZGFuZ2Vyb3VzIGJ1c2luZXNzLCBGcm9kbywgZ29pbmcgb3V0IHlvdXIgZG9vci4gWW91IHN0ZXAgb250byB0aGUgcm9hZCwgYW5kIGlmIHlvdSBkb24ndCBrZWVwIHlvdXIgZmVldCwgdGhlcmXigJlzIG5vIGtub3dpbmcgd2hlcmUgeW91IG1pZ2h0IGJlIHN3ZXB0IG9mZiB0by4";
+    let text = String::from_utf8(strict::decode(payload).unwrap()).unwrap();
+    for (header, signature) in [
+        (
+            "eyJhbGciOiJSUzI1NiIsImtpZCI6ImJpbGJvLmJhZ2dpbnNAaG9iYml0b24uZXhhbXBsZSJ9",
+            "MRjdkly7_-oTPTS3AXP41iQIGKa80A0ZmTuV5MEaHoxnW2e5CZ5NlKtainoFmKZopdHM1O2U4mwzJdQx996ivp83xuglII7PNDi84wnB-BDkoBwA78185hX-Es4JIwmDLJK3lfWRa-XtL0RnltuYv746iYTh_qHRD68BNt1uSNCrUCTJDt5aAE6x8wW1Kt9eRo4QPocSadnHXFxnt8Is9UzpERV0ePPQdLuW3IS_de3xyIrDaLGdjluPxUAhb6L2aXic1U12podGU0KLUQSE_oI-ZnmKJ3F4uOZDnd6QZWJushZ41Axf_fcIe8u9ipH84ogoree7vjbU5y18kDquDg",
+        ),
+        (
+            "eyJhbGciOiJQUzM4NCIsImtpZCI6ImJpbGJvLmJhZ2dpbnNAaG9iYml0b24uZXhhbXBsZSJ9",
+            "cu22eBqkYDKgIlTpzDXGvaFfz6WGoz7fUDcfT0kkOy42miAh2qyBzk1xEsnk2IpN6-tPid6VrklHkqsGqDqHCdP6O8TTB5dDDItllVo6_1OLPpcbUrhiUSMxbbXUvdvWXzg-UD8biiReQFlfz28zGWVsdiNAUf8ZnyPEgVFn442ZdNqiVJRmBqrYRXe8P_ijQ7p8Vdz0TTrxUeT3lm8d9shnr2lfJT8ImUjvAA2Xez2Mlp8cBE5awDzT0qI0n6uiP1aCN_2_jLAeQTlqRHtfa64QQSUmFAAjVKPbByi7xho0uTOcbH510a6GYmJUAfmWjwZ6oD4ifKo8DYM-X72Eaw",
+        ),
+    ] {
+        holds(key, &format!("{header}.{payload}.{signature}"), &text);
+    }
+}
+
+/// Examples whose algorithms are none of ours: HMAC and unsecured JWTs, ES512.
+#[test]
+fn what_the_rfcs_show_and_we_refuse() {
+    let refused = |header: &str| {
+        let token = format!("{}.e30.AAAA", strict::encode(header.as_bytes()));
+        ClaimedJws::read(&token, Typ::AbsentOr(&["JWT"])).map(|jws| jws.alg)
+    };
+    // RFC 7515 A.1 and A.4; RFC 7519 3.1 and 6.1; RFC 7520 4.3 and 4.4.
+    for header in [
+        "{\"typ\":\"JWT\",\r\n \"alg\":\"HS256\"}",
+        r#"{"alg":"ES512"}"#,
+        r#"{"alg":"none"}"#,
+        r#"{"alg":"ES512","kid":"bilbo.baggins@hobbiton.example"}"#,
+        r#"{"alg":"HS256","kid":"018c0ae5-4d9b-471b-bfd6-eef314bc7037"}"#,
+    ] {
+        assert_eq!(refused(header), Err(Fault::Alg), "{header}");
+    }
+    // RFC 7515 E: an extension that must be understood. RFC 7797 4: an unencoded payload.
+    assert_eq!(
+        refused(r#"{"alg":"none","crit":["http://example.invalid/UNDEFINED"]}"#),
+        Err(Fault::Critical)
+    );
+    assert_eq!(refused(r#"{"alg":"HS256","b64":false,"crit":["b64"]}"#), Err(Fault::Critical));
+}
+
 /// Composed, signed elsewhere, appended; and what a signer must not get through.
 #[test]
 fn every_algorithm_that_we_issue_with_is_one_that_we_verify() {
