@@ -1,8 +1,8 @@
 //! Events that their source sent twice (PROMISE, clause 7): the ids walked in the last ten minutes, as keyed hashes.
 //!
-//! The hashes lie in buckets, one a minute of stream time, in the order of the log; one table over all of them answers.
-//! A bucket only grows at its end, until time drops it whole or the bound takes its oldest: a checkpoint writes what was
-//! added since the last one, in chunks, and removes the chunks of buckets that are gone.
+//! The hashes lie in the order of the log, in runs of one minute of stream time; one table over all of them answers. What
+//! comes is put at the end, and time or the bound takes the oldest: a checkpoint writes what was added since the last one,
+//! in chunks, and removes the chunks of minutes that are gone.
 
 use std::collections::VecDeque;
 
@@ -19,8 +19,11 @@ const MINUTES: u32 = 10;
 /// The table has a power of two of places, a byte beside each. Up to this share of them it clears in place what was
 /// removed; beyond, it would double instead.
 const FULL: (usize, usize) = (7, 16);
-/// What a place of the table comes to, with the ids in the buckets, which grow by doubling.
-const PLACE_BYTES: usize = size_of::<EventHash>() + 1 + 2 * size_of::<EventHash>() * FULL.0 / FULL.1;
+/// What a place of the table comes to, with the ids in their order, which grow by doubling: to half as many places, the
+/// least power of two that holds them.
+const PLACE_BYTES: usize = size_of::<EventHash>() + 1 + size_of::<EventHash>() / 2;
+/// What the table has beyond its places.
+const TABLE_BYTES: usize = 64;
 
 /// Names an event for as long as repeats of it are looked for: half of an HMAC-SHA256, so that nobody without the key
 /// can make two events collide.
@@ -83,7 +86,9 @@ pub(super) fn read(bytes: &[u8]) -> Option<Vec<EventHash>> {
 /// One partition's ids.
 pub(super) struct Repeats {
     table: HashTable<EventHash>,
-    /// Oldest first; none is empty.
+    /// In the order of the log.
+    ids: VecDeque<EventHash>,
+    /// Whose they are, oldest first; none is empty.
     minutes: VecDeque<Minute>,
     max_ids: usize,
     forgotten: u64,
@@ -91,12 +96,13 @@ pub(super) struct Repeats {
     gone: Vec<ChunkKey>,
 }
 
+/// A minute's ids. They are numbered from 0; the oldest may be gone.
 #[derive(Default)]
 struct Minute {
     /// Of stream time, since the epoch.
     minute: u32,
-    /// In the order of the log. They are numbered from 0; the oldest may be gone.
-    ids: VecDeque<EventHash>,
+    /// So many are there.
+    ids: usize,
     /// The number of the id that comes next.
     next: u32,
     /// Those before this number are in the checkpoints.
@@ -106,20 +112,15 @@ struct Minute {
 }
 
 impl Minute {
-    fn push(&mut self, id: EventHash) {
-        self.ids.push_back(id);
-        self.next += 1;
-    }
-
     fn unwritten(&self) -> usize {
-        ((self.next - self.written) as usize).min(self.ids.len())
+        ((self.next - self.written) as usize).min(self.ids)
     }
 
-    /// The next chunk to write; it is noted as written.
-    fn chunk(&mut self) -> Option<(ChunkKey, Vec<u8>)> {
+    /// The next chunk to write of the minute, whose ids end before place `end` of `ids`; it is noted as written.
+    fn chunk(&mut self, ids: &VecDeque<EventHash>, end: usize) -> Option<(ChunkKey, Vec<u8>)> {
         let unwritten = self.unwritten();
-        let start = self.ids.len() - unwritten;
-        let chunk = self.ids.range(start..start + unwritten.min(CHUNK_IDS));
+        let start = end - unwritten;
+        let chunk = ids.range(start..start + unwritten.min(CHUNK_IDS));
         let bytes: Vec<u8> = chunk.flat_map(|id| id.0.to_be_bytes()).collect();
         let first = self.next - u32::try_from(unwritten).ok()?;
         self.written = first + u32::try_from(bytes.len() / size_of::<EventHash>()).ok()?;
@@ -133,14 +134,14 @@ impl Minute {
 
 impl Repeats {
     pub(super) fn new(max_bytes: usize) -> Self {
-        let places = (max_bytes / PLACE_BYTES).checked_ilog2().map_or(0, |bits| 1 << bits);
+        let places = (max_bytes.saturating_sub(TABLE_BYTES) / PLACE_BYTES).checked_ilog2().map_or(0, |bits| 1 << bits);
         // One more is there for a moment.
         Self::of((places * FULL.0 / FULL.1).saturating_sub(1).max(1))
     }
 
     fn of(max_ids: usize) -> Self {
-        let (table, minutes, gone) = (HashTable::new(), VecDeque::new(), Vec::new());
-        Self { table, minutes, max_ids, forgotten: 0, gone }
+        let (table, ids) = (HashTable::new(), VecDeque::new());
+        Self { table, ids, minutes: VecDeque::new(), max_ids, forgotten: 0, gone: Vec::new() }
     }
 
     /// Whether that event was walked in the last ten minutes. If not, it has been now.
@@ -152,45 +153,51 @@ impl Repeats {
         if self.table.find(id.short(), |known| *known == id).is_some() {
             return true;
         }
-        self.table.insert_unique(id.short(), id, |id| id.short());
-        match self.minutes.back_mut().filter(|newest| newest.minute == minute) {
-            Some(newest) => newest.push(id),
-            None => {
-                let mut newest = Minute { minute, ..Minute::default() };
-                newest.push(id);
-                self.minutes.push_back(newest);
-            }
+        if self.minutes.back().is_none_or(|newest| newest.minute != minute) {
+            self.minutes.push_back(Minute { minute, ..Minute::default() });
         }
+        if let Some(newest) = self.minutes.back_mut() {
+            newest.next += 1;
+        }
+        self.push(id);
         if self.table.len() > self.max_ids {
             self.forget_oldest();
         }
         false
     }
 
+    /// Adds an id to the newest minute.
+    fn push(&mut self, id: EventHash) {
+        self.table.insert_unique(id.short(), id, |id| id.short());
+        self.ids.push_back(id);
+        if let Some(newest) = self.minutes.back_mut() {
+            newest.ids += 1;
+        }
+    }
+
     /// The window shrinks rather than that memory grows.
     fn forget_oldest(&mut self) {
         let Some(oldest) = self.minutes.front_mut() else { return };
-        let forgotten = oldest.ids.pop_front();
-        if oldest.ids.is_empty() {
+        oldest.ids -= 1;
+        let is_empty = oldest.ids == 0;
+        self.drop_ids(1);
+        self.forgotten += 1;
+        if is_empty {
             self.drop_oldest_minute();
-        }
-        if let Some(id) = forgotten {
-            self.remove(id);
-            self.forgotten += 1;
         }
     }
 
     fn drop_oldest_minute(&mut self) {
         let Some(Minute { minute, ids, chunks, .. }) = self.minutes.pop_front() else { return };
         self.gone.extend(chunks.into_iter().map(|first| ChunkKey { minute, first }));
-        for id in ids {
-            self.remove(id);
-        }
+        self.drop_ids(ids);
     }
 
-    fn remove(&mut self, id: EventHash) {
-        if let Ok(entry) = self.table.find_entry(id.short(), |known| *known == id) {
-            entry.remove();
+    fn drop_ids(&mut self, count: usize) {
+        for id in self.ids.drain(..count) {
+            if let Ok(entry) = self.table.find_entry(id.short(), |known| *known == id) {
+                entry.remove();
+            }
         }
     }
 
@@ -201,9 +208,11 @@ impl Repeats {
         {
             changes.remove(Store::Id, &key.to_bytes());
         }
+        let mut end = 0;
         for minute in &mut self.minutes {
+            end += minute.ids;
             while !changes.is_full()
-                && let Some((key, ids)) = minute.chunk()
+                && let Some((key, ids)) = minute.chunk(&self.ids, end)
             {
                 changes.put(Store::Id, &key.to_bytes(), Place::default(), |out| out.extend_from_slice(&ids));
             }
@@ -228,19 +237,17 @@ impl Repeats {
             }
             let Some(newest) = self.minutes.back_mut() else { continue };
             newest.chunks.push(first);
-            newest.next = first;
+            newest.next = first.saturating_add(u32::try_from(ids.len()).unwrap_or(u32::MAX));
+            newest.written = newest.next;
             for id in ids {
-                newest.next += 1;
                 if forgotten > 0 {
                     forgotten -= 1;
-                    continue;
+                } else {
+                    self.push(id);
                 }
-                newest.ids.push_back(id);
-                self.table.insert_unique(id.short(), id, |id| id.short());
             }
-            newest.written = newest.next;
         }
-        while self.minutes.front().is_some_and(|oldest| oldest.ids.is_empty()) {
+        while self.minutes.front().is_some_and(|oldest| oldest.ids == 0) {
             self.drop_oldest_minute();
         }
     }
@@ -250,8 +257,7 @@ impl Repeats {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let places: usize = self.minutes.iter().map(|minute| minute.ids.capacity()).sum();
-        self.table.allocation_size() + places * size_of::<EventHash>()
+        self.table.allocation_size() + self.ids.capacity() * size_of::<EventHash>()
     }
 
     /// How many ids had to make room for newer ones within their ten minutes.
@@ -265,6 +271,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use proptest::prelude::*;
+    use rand::rngs::StdRng;
+    use rand::{RngExt as _, SeedableRng as _};
     use uuid::Uuid;
 
     use super::*;
@@ -290,9 +298,9 @@ mod tests {
                 told.push(letter);
             }
             assert!(seen.len() <= max_ids);
-            let in_minutes: usize = seen.minutes.iter().map(|minute| minute.ids.len()).sum();
-            assert_eq!(seen.len(), in_minutes, "table and buckets hold the same");
-            assert!(seen.minutes.iter().all(|minute| !minute.ids.is_empty()));
+            let in_minutes: usize = seen.minutes.iter().map(|minute| minute.ids).sum();
+            assert_eq!((seen.len(), seen.ids.len()), (in_minutes, in_minutes), "all hold the same");
+            assert!(seen.minutes.iter().all(|minute| minute.ids > 0));
         }
         assert_eq!(told, repeats, "{story}");
     }
@@ -342,17 +350,18 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_by_what_the_limit_says() {
-        const MAX_BYTES: usize = 1 << 20;
-        let mut seen = Repeats::new(MAX_BYTES);
-        assert!(seen.max_ids > 10_000);
-        for number in 0..200_000_i64 {
-            // As a keyed hash spreads them.
-            let id =
-                EventHash(u128::from(number.unsigned_abs()).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060));
-            seen.is_repeat(id, UnixMs::new(number * 3));
-            assert!(seen.bytes() <= MAX_BYTES, "{} after {number}", seen.bytes());
+        // A second of uses, a minute of them, and more than any minute may hold; just at a power of two, and just below.
+        for (max_bytes, every_ms) in [(1 << 20, 3), (1 << 20, 200), (25 << 15, 3), ((25 << 15) + 64, 3), (2_000, 7)] {
+            let mut seen = Repeats::new(max_bytes);
+            assert!(seen.max_ids > max_bytes / 150);
+            let mut rng = StdRng::seed_from_u64(1);
+            for number in 0..200_000_i64 {
+                // As a keyed hash spreads them: the table fills up with traces of what was removed.
+                seen.is_repeat(EventHash(rng.random()), UnixMs::new(number * every_ms));
+                assert!(seen.bytes() <= max_bytes, "{} of {max_bytes} after {number}", seen.bytes());
+            }
+            assert!(every_ms > 100 || seen.forgotten() > 0);
         }
-        assert!(seen.forgotten() > 0);
     }
 
     #[derive(Clone, Copy, Debug)]
