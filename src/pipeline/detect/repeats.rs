@@ -134,7 +134,8 @@ impl Minute {
 
 impl Repeats {
     pub(super) fn new(max_bytes: usize) -> Self {
-        let places = (max_bytes.saturating_sub(TABLE_BYTES) / PLACE_BYTES).checked_ilog2().map_or(0, |bits| 1 << bits);
+        let places =
+            (max_bytes.saturating_sub(TABLE_BYTES) / PLACE_BYTES).checked_ilog2().map_or(0, |bits| 1 << bits);
         // One more is there for a moment.
         Self::of((places * FULL.0 / FULL.1).saturating_sub(1).max(1))
     }
@@ -351,7 +352,9 @@ mod tests {
     #[test]
     fn memory_is_bounded_by_what_the_limit_says() {
         // A second of uses, a minute of them, and more than any minute may hold; just at a power of two, and just below.
-        for (max_bytes, every_ms) in [(1 << 20, 3), (1 << 20, 200), (25 << 15, 3), ((25 << 15) + 64, 3), (2_000, 7)] {
+        for (max_bytes, every_ms) in
+            [(1 << 20, 3), (1 << 20, 200), (25 << 15, 3), ((25 << 15) + 64, 3), (2_000, 7)]
+        {
             let mut seen = Repeats::new(max_bytes);
             assert!(seen.max_ids > max_bytes / 150);
             let mut rng = StdRng::seed_from_u64(1);

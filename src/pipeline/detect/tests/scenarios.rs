@@ -1,6 +1,9 @@
-//! The files of `tests/scenarios/RULE/`: records as a gateway writes them, walked through the real rooms. Beside each
-//! lies what it comes to: the cases as they stood at last, the alerts, and where there is no case of the folder's rule,
-//! what the rule said of the last record.
+//! The files of `tests/scenarios/RULE/`: records as a gateway writes them, walked through the real rooms, and by the second
+//! walk what they come to as blocks of one record each. Beside each lies the outcome: the cases as they stood at last, the
+//! alerts, and where there is no case of the folder's rule, what the rule said of the last record.
+//!
+//! Two lines are no events: `{"tick": TIME}`, by which time passes, and `{"again": N, "every_s": S}`, the line above so many
+//! times more, with ids of their own.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -9,15 +12,18 @@ use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use expect_test::expect_file;
+use serde_json::Value;
+use uuid::Uuid;
 
 use super::story::tell;
 use crate::config::{Backend, ClientBackends, Egress, GeoFiles, Issuer};
-use crate::log::{Batch, Origin, Topic};
-use crate::model::{Case, LogId, Offset, PartitionId, RuleId, Step, UnixMs};
-use crate::pipeline::alert::{Found, Policy, alert};
-use crate::pipeline::decode::{Bounds, decode};
-use crate::pipeline::detect::{Detector, JUDGES, Rulebook};
+use crate::log::{Batch, Origin, Record, Topic};
+use crate::model::{Alert, Case, LogId, Offset, PartitionId, RuleId, Step, UnixMs};
+use crate::pipeline::alert::{Found, Policy, alert, judge};
+use crate::pipeline::decode::{Bounds, decode, is_tick, tick};
+use crate::pipeline::detect::{Detector, GatewayDetector, JUDGES, Rulebook};
 use crate::pipeline::enrich::{Atlas, Enricher, enrich};
+use crate::pipeline::summarize::{self, Pulse, Tally};
 use crate::pipeline::verify::{Trust, verify};
 
 /// What every scenario runs under.
@@ -54,27 +60,31 @@ impl Rooms {
     }
 
     fn run(&self, records: &str, rule: RuleId) -> String {
-        let batch = batch(records);
+        let batch = self.batch(records);
         let (mut detector, mut enricher) = (Detector::default(), Enricher::default());
-        let mut cases: Vec<Case> = Vec::new();
-        let mut alerts = Vec::new();
-        let mut why = String::new();
+        let (mut gateways, mut pulse) = (GatewayDetector::default(), Pulse::default());
+        let (mut outcome, mut why) = (Outcome::default(), String::new());
         for record in batch.iter() {
-            let decoded = decode(&record, &self.bounds)
-                .unwrap_or_else(|rejected| panic!("record {}: {rejected:?}", record.offset));
-            let checked = verify(decoded, &record, &self.trust);
-            let enriched = enrich(checked, &self.atlas, &mut enricher);
-            let assessed = detector.detect(enriched, &record, &self.rules);
-            why = assessed.rulings[rule as usize].to_string();
-            let Found { findings, alerts: told, .. } = alert(assessed, &self.policy, &self.origin).found;
-            for finding in findings {
-                match cases.iter_mut().find(|known| known.finding_id == finding.case.finding_id) {
-                    Some(known) => *known = finding.case,
-                    None => cases.push(finding.case),
-                }
+            let mut tally = Tally::default();
+            if is_tick(&record, &self.bounds) {
+                pulse.tick(record.append_time);
+                outcome.add(judge(detector.tick(&record), &self.policy, &self.origin));
+            } else {
+                pulse.beat(record.append_time);
+                let decoded = decode(&record, &self.bounds)
+                    .unwrap_or_else(|rejected| panic!("record {}: {rejected:?}", record.offset));
+                let checked = verify(decoded, &record, &self.trust);
+                let enriched = enrich(checked, &self.atlas, &mut enricher);
+                let assessed = detector.detect(enriched, &record, &self.rules);
+                why = assessed.rulings.get(rule as usize).map_or_else(String::new, ToString::to_string);
+                let alerted = alert(assessed, &self.policy, &self.origin);
+                tally.event(&record, &alerted.enriched);
+                outcome.add(alerted.found);
             }
-            alerts.extend(told);
+            tally.pass(&record, pulse.is_at_rest(self.rules.rest_after()));
+            outcome.add(self.second_walk(&mut gateways, tally, &record));
         }
+        let Outcome { cases, alerts } = outcome;
         let mut lines: Vec<String> = cases.iter().map(tell).collect();
         lines.extend(alerts.iter().map(|alert| {
             let step = if alert.step == Step::Opened { "opened" } else { "raised" };
@@ -82,10 +92,86 @@ impl Rooms {
             format!("alert {step} {} {} by record {}", case.rule, case.severity, case.revision)
         }));
         if cases.iter().all(|case| case.rule != rule) {
-            lines.push(why);
+            lines.push(if why.is_empty() { format!("{rule}: nothing") } else { why });
         }
         lines.join("\n") + "\n"
     }
+
+    /// The block of one record, as the second walk sees it a second later.
+    fn second_walk(&self, gateways: &mut GatewayDetector, tally: Tally, record: &Record<'_>) -> Found {
+        let summary = tally.close(&self.origin, record.offset, record.offset).unwrap();
+        let mut batch = Batch::default();
+        batch.push(record.offset, record.append_time + Duration::from_secs(1), None, &summary.value, []);
+        let record = batch.iter().next().unwrap();
+        let cases = gateways.detect(&summarize::read(&record).unwrap(), &record, &self.rules);
+        judge(cases, &self.policy, &Origin { topic: Topic::Summaries, ..self.origin.clone() })
+    }
+
+    /// One record a line, each appended a second after it happened and never before the one above it.
+    fn batch(&self, records: &str) -> Batch {
+        let mut batch = Batch::default();
+        batch.clear(PartitionId(0));
+        let mut appended = UnixMs::default();
+        for (index, line) in written_out(records).iter().enumerate() {
+            let offset = Offset::new(index as i64).unwrap();
+            let time = line.get("time").or(line.get("tick")).and_then(Value::as_str);
+            appended = appended.max(time.unwrap().parse::<UnixMs>().unwrap() + Duration::from_secs(1));
+            if line.get("tick").is_some() {
+                let tick = tick(&self.bounds, PartitionId(0), offset);
+                let headers = tick.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
+                batch.push(offset, appended, None, &tick.value, headers);
+            } else {
+                batch.push(offset, appended, None, line.to_string().as_bytes(), []);
+            }
+        }
+        batch
+    }
+}
+
+/// What the walks found.
+#[derive(Default)]
+struct Outcome {
+    /// As they stood at last, in the order in which they opened.
+    cases: Vec<Case>,
+    alerts: Vec<Alert>,
+}
+
+impl Outcome {
+    fn add(&mut self, found: Found) {
+        for finding in found.findings {
+            match self.cases.iter_mut().find(|known| known.finding_id == finding.case.finding_id) {
+                Some(known) => *known = finding.case,
+                None => self.cases.push(finding.case),
+            }
+        }
+        self.alerts.extend(found.alerts);
+    }
+}
+
+/// Every line, also those that are said to come again.
+fn written_out(records: &str) -> Vec<Value> {
+    let mut lines: Vec<Value> = Vec::new();
+    for line in records.lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let Some(again) = line.get("again").and_then(Value::as_i64) else {
+            lines.push(line);
+            continue;
+        };
+        let every_ms = line["every_s"].as_i64().unwrap() * 1_000;
+        let first = lines.last().unwrap().clone();
+        for number in 1..=again {
+            let mut line = first.clone();
+            let name = if line.get("tick").is_some() { "tick" } else { "time" };
+            let time: UnixMs = first[name].as_str().unwrap().parse().unwrap();
+            line[name] = UnixMs::new(time.get() + number * every_ms).to_string().into();
+            if let Some(id) = first.get("id").and_then(Value::as_str) {
+                let id: Uuid = id.parse().unwrap();
+                line["id"] = Uuid::from_u128(id.as_u128() + ((number as u128) << 32)).to_string().into();
+            }
+            lines.push(line);
+        }
+    }
+    lines
 }
 
 /// Declares, for tenant `acme`, the backend of client `shop`, an egress group, and two issuers that share subjects.
@@ -115,20 +201,6 @@ fn rulebook() -> Rulebook {
     )
 }
 
-/// One record a line, each appended a second after it happened and never before the one above it.
-fn batch(records: &str) -> Batch {
-    let mut batch = Batch::default();
-    batch.clear(PartitionId(0));
-    let mut appended = UnixMs::default();
-    for (index, line) in records.lines().enumerate() {
-        let event: serde_json::Value = serde_json::from_str(line).unwrap();
-        let time: UnixMs = event["time"].as_str().unwrap().parse().unwrap();
-        appended = appended.max(time + Duration::from_secs(1));
-        batch.push(Offset::new(index as i64).unwrap(), appended, None, line.as_bytes(), []);
-    }
-    batch
-}
-
 fn scenarios() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios")
 }
@@ -136,7 +208,9 @@ fn scenarios() -> PathBuf {
 #[test]
 fn every_scenario_comes_to_what_lies_beside_it() {
     let rooms = Rooms::new();
-    for &rule in &RuleId::ALL[..JUDGES] {
+    let of_gateways =
+        [RuleId::AuditGap, RuleId::GatewaySilent, RuleId::GatewayMissesClientIp, RuleId::GatewayClockSkew];
+    for &rule in RuleId::ALL[..JUDGES].iter().chain(&of_gateways) {
         let folder = scenarios().join(rule.as_str());
         let mut files: Vec<PathBuf> = std::fs::read_dir(&folder)
             .unwrap_or_else(|error| panic!("{rule} has no scenarios: {error}"))
