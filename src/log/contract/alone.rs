@@ -159,6 +159,25 @@ pub(crate) async fn metadata_over_the_limit_is_refused<L: UnderTest>() {
     assert_eq!(texts(&read_all(&*reader.lane(0).await).await), [""; 0]);
 }
 
+pub(crate) async fn a_refused_commit_leaves_nothing_and_the_next_goes_through<L: UnderTest>() {
+    let subject = L::fresh().await;
+    let log = subject.log();
+    let mut member = Member::join(&*log, &new_group(), Topic::Events).await;
+    let lane = member.lane(0).await;
+    let carried = |texts: &[&str]| texts.iter().map(|text| (Topic::Alerts, to(0, text))).collect::<Vec<_>>();
+    for round in 0..3 {
+        let huge = NewRecord { value: vec![b'x'; 64 << 20], ..to(0, "") };
+        let mut some = carried(&["refused"; 200]);
+        some.push((Topic::Alerts, huge));
+        let refused = lane.commit(at(0), "refused", some).await;
+        assert!(matches!(refused, Err(CommitError::TooLarge { .. })), "{refused:?}");
+        lane.commit(at(0), "taken", carried(&["taken"])).await.unwrap();
+        let mut outbox = Member::join(&*log, &new_group(), Topic::Alerts).await;
+        let read = read_all(&*outbox.lane(0).await).await;
+        assert_eq!(texts(&read), vec!["taken"; round + 1]);
+    }
+}
+
 pub(crate) async fn groups_commit_apart<L: UnderTest>() {
     let subject = L::fresh().await;
     let log = subject.log();

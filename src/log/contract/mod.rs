@@ -56,6 +56,7 @@ macro_rules! contract_suite {
             join_gives_each_partition_once,
             a_commit_survives_reopening,
             metadata_over_the_limit_is_refused,
+            a_refused_commit_leaves_nothing_and_the_next_goes_through,
             groups_commit_apart,
             a_commit_and_its_records_are_one,
             two_members_share_and_the_one_that_stays_gets_all,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 use tokio::sync::oneshot;
 
@@ -22,7 +22,7 @@ use crate::model::{Offset, ResumeAt};
 /// How long one call of librdkafka may block before this thread looks whether it is still wanted.
 const STEP: Duration = Duration::from_secs(5);
 /// A partition that we lost hold of is taken over again only if the group still calls it ours after this time: more than
-/// one heartbeat (3 s), so that a member that was expelled has heard of it.
+/// one heartbeat (3 s where an operator wants it), so that a member that was expelled has heard of it.
 const COMEBACK: Duration = Duration::from_secs(4);
 /// Between two tries of a call that failed at once.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -158,6 +158,9 @@ impl Owner {
         for (topic, record) in &commit.records {
             self.send(*topic, record)?;
         }
+        // Before the offsets: those are refused with every stale generation, and a record under way would then cost the
+        // producer its epoch.
+        self.drain()?;
         let mut offsets = TopicPartitionList::with_capacity(1);
         let mut element = offsets.add_partition(&self.topic, super::raw(self.lane.partition));
         element.set_metadata(&commit.metadata);
@@ -165,7 +168,6 @@ impl Owner {
             .set_offset(KafkaOffset::Offset(commit.resume_at.offset().get()))
             .map_err(|error| trouble(&error))?;
         self.repeat(|| self.producer.send_offsets_to_transaction(&offsets, group, STEP))?;
-        self.drain()?;
         self.repeat(|| self.producer.commit_transaction(STEP))
     }
 
@@ -173,7 +175,7 @@ impl Owner {
     fn repeat(&self, call: impl Fn() -> Result<(), KafkaError>) -> Result<(), Trouble> {
         loop {
             let Err(error) = call() else { return Ok(()) };
-            if !transaction_error(&error).is_some_and(|error| error.is_retriable() && !error.is_fatal()) {
+            if !goes_on(&error) {
                 return Err(trouble(&error));
             }
             if !self.lane.held() {
@@ -220,9 +222,15 @@ impl Owner {
         Ok(())
     }
 
+    /// librdkafka itself drops what was not sent yet; it then waits for the answers to what was, and only this thread can
+    /// take those. So it begins, they are taken, it ends. Whoever purged by himself would leave a gap in the sequence of
+    /// the producer's records: the broker takes none of the next transaction's, which ends with its timeout.
     fn abort(&self) -> Result<(), Trouble> {
-        // Aborting waits until the deliveries of what it drops were seen, and nobody else looks.
-        self.producer.purge(PurgeConfig::default().queue().inflight());
+        match self.producer.abort_transaction(POLL) {
+            Ok(()) => return Ok(()),
+            Err(error) if goes_on(&error) => {}
+            Err(error) => return Err(trouble(&error)),
+        }
         self.drain()?;
         self.repeat(|| self.producer.abort_transaction(STEP))
     }
@@ -344,6 +352,11 @@ fn transaction_error(error: &KafkaError) -> Option<&RDKafkaError> {
         KafkaError::Transaction(error) => Some(error),
         _ => None,
     }
+}
+
+/// Whether the same call goes on where it stopped.
+fn goes_on(error: &KafkaError) -> bool {
+    transaction_error(error).is_some_and(|error| error.is_retriable() && !error.is_fatal())
 }
 
 fn trouble(error: &KafkaError) -> Trouble {

@@ -96,7 +96,8 @@ impl Settings {
 
     /// Reads a partition once, without a group: librdkafka wants a name for one all the same, and asks nothing with it.
     pub(super) fn scanner(&self) -> ClientConfig {
-        let defaults = [("fetch.queue.backoff.ms", "10")];
+        // A new owner waits for the word that there is no more: three fetches that find nothing, of 500 ms each otherwise.
+        let defaults = [("fetch.queue.backoff.ms", "10"), ("fetch.wait.max.ms", "10")];
         let owned = [
             ("group.id", "jwtrail-scan"),
             ("isolation.level", "read_committed"),
@@ -132,6 +133,9 @@ impl Settings {
         let defaults = [
             // A broker away for longer than this makes every member declare its partitions lost.
             ("session.timeout.ms", "45000"),
+            // Members hear of a rebalance with their heartbeat, and each hand-over is two rebalances. librdkafka's 3000
+            // stalls the partitions that move for seconds.
+            ("heartbeat.interval.ms", "1000"),
             // Bounds memory: with a queue a partition these hold for each partition.
             ("queued.max.messages.kbytes", "8192"),
             // librdkafka's 1000 stalls a fast reader on a backlog.
