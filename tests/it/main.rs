@@ -17,4 +17,5 @@ mod moves;
 mod refusals;
 mod replay;
 mod roles;
+mod scale;
 mod spool;

@@ -11,7 +11,7 @@ use crate::kafka::{Broker, signal};
 use crate::receiver::Receiver;
 
 /// A complete event, as `schemas/events/` wants it.
-fn event(number: usize, sub: &str, ip: &str, user_agent: &str, time: &str) -> Value {
+pub(crate) fn event(number: usize, sub: &str, ip: &str, user_agent: &str, time: &str) -> Value {
     let token_ref = format!("{:0>43}", format!("{sub}-ref").replace(['@', '.'], "-"));
     json!({
         "version": 1, "id": format!("018f0000-0000-7000-8000-{number:012x}"), "kind": "accepted", "time": time,
@@ -22,7 +22,7 @@ fn event(number: usize, sub: &str, ip: &str, user_agent: &str, time: &str) -> Va
 }
 
 /// RFC 3339, as a gateway's clock says it.
-fn now() -> String {
+pub(crate) fn now() -> String {
     #[expect(clippy::disallowed_methods, reason = "the test is the gateway: it has a clock of its own")]
     jiff::Timestamp::now().to_string()
 }
@@ -38,16 +38,17 @@ fn kcat(broker: &str, lines: &[String]) {
     assert!(kcat.wait().unwrap().success());
 }
 
-struct Deployment {
-    app: TestApp,
-    broker: Broker,
+/// A Kafka and a ClickHouse, migrated, and a receiver: everything but the roles.
+pub(crate) struct Deployment {
+    pub(crate) app: TestApp,
+    pub(crate) broker: Broker,
     receiver: Receiver,
     /// It only lends its ClickHouse to the roles.
     _clickhouse: (TestApp, Running),
 }
 
 impl Deployment {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let broker = Broker::start();
         let receiver = Receiver::start().await;
         let lender = TestApp::new("");

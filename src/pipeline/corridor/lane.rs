@@ -185,8 +185,9 @@ impl OwnedLane {
         let Remembered { walk, state } =
             remember(context, course, assigned, patience, &adopted, snapshots).await?;
         tracing::info!(
-            kafka.partition = partition.0, log.id = %log, resume_at = %resume, start = %assigned.start,
-            end = %assigned.end, unfinished = adopted.unfinished.is_some(), "the partition is ours"
+            kafka.topic = course.topic().name(), kafka.partition = partition.0, log.id = %log, resume_at = %resume,
+            start = %assigned.start, end = %assigned.end, unfinished = adopted.unfinished.is_some(),
+            "the partition is ours"
         );
         let block = Block::new(origin, resume, Arc::clone(&context.retention), name);
         Ok(Self {

@@ -355,7 +355,11 @@ impl<'c> Member<'c> {
         self.lifecycle.spawn(format!("end of lane {}/{partition}", course.topic().name()), async move {
             lane.end(orders, &lifecycle).await;
             context.gauges.let_go(course.topic(), partition, &context.metrics);
-            tracing::info!(kafka.partition = partition.0, "the partition is let go");
+            tracing::info!(
+                kafka.topic = course.topic().name(),
+                kafka.partition = partition.0,
+                "the partition is let go"
+            );
             drop((done, leaving));
         });
     }

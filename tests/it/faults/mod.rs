@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(180);
 const RATE: u32 = 120;
 
 /// A task of the suite; the runtime ends it.
-fn background(task: impl Future<Output = ()> + Send + 'static) {
+pub(crate) fn background(task: impl Future<Output = ()> + Send + 'static) {
     #[expect(clippy::disallowed_methods, reason = "a test has no lifecycle; the runtime ends its tasks")]
     tokio::spawn(task);
 }
@@ -42,7 +42,7 @@ fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-fn setting(name: &str, otherwise: u64) -> u64 {
+pub(crate) fn setting(name: &str, otherwise: u64) -> u64 {
     environment(name).and_then(|value| value.parse().ok()).unwrap_or(otherwise)
 }
 
