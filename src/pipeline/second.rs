@@ -27,20 +27,22 @@ impl SummaryWalk {
         let origin = Origin { log: bounds.log.clone(), topic: Topic::Summaries, partition };
         Self { bounds, snapshots, detector: GatewayDetector::default(), origin }
     }
+
+    /// What a tick or a summary comes to. What is neither was written by somebody else.
+    fn judge(&mut self, record: &Record<'_>) -> Result<alert::Found, decode::Rejected> {
+        let cases = if decode::is_tick(record, &self.bounds) {
+            self.detector.tick(record)
+        } else {
+            self.detector.detect(&summarize::read(record)?, record, &self.snapshots.detect)
+        };
+        Ok(alert::judge(cases, &self.snapshots.alert, &self.origin))
+    }
 }
 
 impl LaneWalk for SummaryWalk {
     /// Every summary is control.
     fn step<'r>(&mut self, record: &Record<'r>) -> WayOut<'r> {
-        let cases = if decode::is_tick(record, &self.bounds) {
-            self.detector.tick(record)
-        } else {
-            match summarize::read(record) {
-                Ok(summary) => self.detector.detect(&summary, record, &self.snapshots.detect),
-                Err(rejected) => return WayOut::Rejected(rejected),
-            }
-        };
-        WayOut::Control(alert::judge(cases, &self.snapshots.alert, &self.origin))
+        self.judge(record).map_or_else(WayOut::Rejected, WayOut::Control)
     }
 
     fn use_snapshots(&mut self, snapshots: Snapshots) {
@@ -49,14 +51,11 @@ impl LaneWalk for SummaryWalk {
 
     fn walk(&mut self, batch: &Batch, range: Range<usize>, mut block: Option<&mut Block>) {
         for record in batch.slice(range) {
-            let way_out = self.step(&record);
+            let judged = self.judge(&record);
             let Some(block) = block.as_deref_mut() else { continue };
-            match way_out {
-                WayOut::Control(found) => block.control(&record, found),
-                WayOut::Rejected(rejected) => block.reject(&record, rejected),
-                WayOut::Alerted(_) | WayOut::Dropped(_) | WayOut::Forwarded(_) => {
-                    unreachable!("a summary is no event")
-                }
+            match judged {
+                Ok(found) => block.control(&record, found),
+                Err(rejected) => block.reject(&record, rejected),
             }
         }
     }

@@ -41,11 +41,35 @@ pub(crate) fn body(data: &[u8]) {
         2 => Some(Encoding::Zstd),
         _ => Some(Encoding::Lz4),
     };
-    let Ok(unpacked) = reader(Packing { blocks: packing & 4 != 0, encoding }, body) else { return };
-    let found = find_statement(&String::from_utf8_lossy(query), unpacked.take(UNPACKED), packing & 8 != 0);
-    if let Ok(Statement::Insert { head, data, .. }) = found {
-        assert!(head.get(..6).is_some_and(|verb| verb.eq_ignore_ascii_case("insert")) || !head.is_empty());
-        let _ = data.take(UNPACKED).read_to_end(&mut Vec::new());
+    let (query, complete) = (String::from_utf8_lossy(query), packing & 8 != 0);
+    let Ok(packed) = reader(Packing { blocks: packing & 4 != 0, encoding }, body) else { return };
+    let mut unpacked = Vec::new();
+    if packed.take(UNPACKED).read_to_end(&mut unpacked).is_ok() {
+        read_in_steps_as_in_one(&query, &unpacked, complete);
+    }
+}
+
+/// What is found while the body is read is what is found in all of it, and none of its bytes is lost.
+fn read_in_steps_as_in_one(query: &str, body: &[u8], complete: bool) {
+    let mut whole = query.as_bytes().to_vec();
+    if !complete {
+        whole.extend((!query.is_empty()).then_some(b'\n'));
+        whole.extend(body);
+    }
+    let rest = if complete { body } else { &[] };
+    match (find_statement(query, body, complete), find_insert(&whole, true)) {
+        (
+            Ok(Statement::Insert { head, format, mut data }),
+            Insert::At { head: same, format: as_one, data: at },
+        ) => {
+            let mut read = Vec::new();
+            assert!(data.read_to_end(&mut read).is_ok(), "the body was read before");
+            assert_eq!((head, format), (same, as_one), "another statement");
+            assert_eq!(read, [&whole[at..], rest].concat(), "other data");
+        }
+        (Ok(Statement::Query(text)), Insert::No) => assert_eq!(text.as_bytes(), whole, "another statement"),
+        (Err(_), Insert::No) => assert!(std::str::from_utf8(&whole).is_err(), "a statement is refused"),
+        (_, found) => panic!("read two ways; in one: {found:?}"),
     }
 }
 

@@ -65,6 +65,7 @@ fn any_history_ends_as_one_uninterrupted_walk_does() {
         let trees: Vec<_> = (0..count).map(|_| histories.new_tree(&mut runner).unwrap()).collect();
         let failed = runtime.block_on(play_all(trees.iter().map(ValueTree::current)));
         let Some((number, why)) = failed else { continue };
+        let played = runner.config().cases - left - count + u32::try_from(number).unwrap() + 1;
         let tree = trees.into_iter().nth(number).unwrap();
         let ops = tree.current();
         let again = |ops: Vec<Op>| match runtime.block_on(play_all(std::iter::repeat_n(ops, REPETITIONS))) {
@@ -72,6 +73,6 @@ fn any_history_ends_as_one_uninterrupted_walk_does() {
             None => Ok(()),
         };
         let shrunk = runner.run_one(tree, again);
-        panic!("{why}\nof {ops:?}\nshrunk: {shrunk:?}");
+        panic!("{why}\nof history {played}: {ops:?}\nshrunk: {shrunk:?}");
     }
 }
