@@ -2,34 +2,11 @@
 
 use std::collections::HashMap;
 
-use jsonwebtoken::DecodingKey;
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::model::{UnixMs, words};
-
-words! {
-    /// The signature algorithms that a public key can have (IANA, "JSON Web Signature and Encryption Algorithms").
-    SigningAlg {
-        Es256 = "ES256",
-        Es384 = "ES384",
-        Es512 = "ES512",
-        Es256k = "ES256K",
-        Rs256 = "RS256",
-        Rs384 = "RS384",
-        Rs512 = "RS512",
-        Ps256 = "PS256",
-        Ps384 = "PS384",
-        Ps512 = "PS512",
-        EdDsa = "EdDSA",
-        Ed25519 = "Ed25519",
-        Ed448 = "Ed448",
-        MlDsa44 = "ML-DSA-44",
-        MlDsa65 = "ML-DSA-65",
-        MlDsa87 = "ML-DSA-87",
-    }
-}
+use crate::model::UnixMs;
+use crate::token::{KeyError, PublicJwk, SigningAlg};
 
 /// A set of [`SigningAlg`]s.
 #[derive(Clone, Copy, Default)]
@@ -163,36 +140,22 @@ impl KeySet {
 }
 
 impl Key {
-    /// `None` for a key that encrypts.
+    /// `None` for a key that is not for signatures. Its material is read here, so that a file cut short or pasted wrong is
+    /// found when it is loaded; whether the key is a strong one is the gateway's to judge, which verifies with it.
     fn parse(jwk: &Value) -> Result<Option<Self>, String> {
-        let text = |member: &str| jwk.get(member).and_then(Value::as_str);
-        if jwk.get("d").is_some() || jwk.get("k").is_some() {
-            return Err("it holds a private or shared key: a key set is for public keys alone".to_owned());
-        }
-        let declared = text("alg").map(str::to_owned);
-        let encrypts = text("use") == Some("enc")
-            || matches!(text("crv"), Some("X25519" | "X448"))
-            || declared.as_deref().is_some_and(|alg| {
-                alg.starts_with("RSA-OAEP") || alg.starts_with("ECDH-ES") || alg == "RSA1_5"
-            });
-        if encrypts {
-            return Ok(None);
-        }
+        let public = match PublicJwk::read(jwk) {
+            // What else is wrong with a key that signs nothing does no harm here.
+            Err(error)
+                if error != KeyError::Private && jwk.get("use").and_then(Value::as_str) == Some("enc") =>
+            {
+                return Ok(None);
+            }
+            read => read.map_err(|error| error.to_string())?,
+        };
         let lifetime = Lifetime::deserialize(jwk)
             .map_err(|error| format!("its `nbf`, `exp` or `revoked` cannot be read: {error}"))?;
-        let possible = possible_algs(jwk)?;
-        let algs = match declared {
-            None if possible.is_empty() => {
-                return Err("its type has no default algorithm: give it an `alg`".to_owned());
-            }
-            None => Algs::of(possible),
-            Some(alg) => match SigningAlg::parse(&alg) {
-                Some(known) if possible.is_empty() || possible.contains(&known) => Algs::of(&[known]),
-                Some(_) => return Err(format!("a key of its type and curve cannot sign with {alg:?}")),
-                None => return Err(format!("{alg:?} is not a signature algorithm of a public key")),
-            },
-        };
-        Ok(Some(Self { algs, lifetime }))
+        let algs = public.signing_algs().map_err(|error| error.to_string())?;
+        Ok((!algs.is_empty()).then(|| Self { algs: Algs::of(&algs), lifetime }))
     }
 
     pub(super) fn allows(&self, alg: &str) -> bool {
@@ -212,38 +175,4 @@ impl Key {
             KeyState::Active
         }
     }
-}
-
-/// What a key can sign with by its type and curve; empty where the type does not tell. Its material is read once here,
-/// so that a file cut short or pasted wrong is found when it is loaded.
-fn possible_algs(jwk: &Value) -> Result<&'static [SigningAlg], String> {
-    use SigningAlg::*;
-    let unreadable = |error: &dyn std::fmt::Display| format!("it cannot be read: {error}");
-    let jwk = Jwk::deserialize(jwk).map_err(|error| unreadable(&error))?;
-    let algs: &[_] = match &jwk.algorithm {
-        AlgorithmParameters::EllipticCurve(key) => match key.curve {
-            EllipticCurve::P256 => &[Es256],
-            EllipticCurve::P384 => &[Es384],
-            EllipticCurve::P521 => &[Es512],
-            _ => return Err("its curve is not one for ECDSA".to_owned()),
-        },
-        AlgorithmParameters::RSA(_) => &[Rs256, Rs384, Rs512, Ps256, Ps384, Ps512],
-        AlgorithmParameters::OctetKeyPair(_) => &[EdDsa, Ed25519],
-        // What the `Jwk` type does not know it leaves unread: new key types and curves, and broken keys of old ones.
-        AlgorithmParameters::Other(other) => {
-            let text = |member: &str| other.fields.get(member).and_then(Value::as_str);
-            return match (text("kty"), text("crv")) {
-                (None, _) => Err("it has no `kty`".to_owned()),
-                (Some("EC"), Some("secp256k1")) => Ok(&[Es256k]),
-                (Some("OKP"), Some("Ed448")) => Ok(&[EdDsa, Ed448]),
-                (Some(kty @ ("RSA" | "EC" | "OKP")), _) => {
-                    Err(format!("it lacks a member that a key of type {kty} has, or its curve is unknown"))
-                }
-                (Some(_), _) => Ok(&[]),
-            };
-        }
-        _ => return Err("its type is none of a public key".to_owned()),
-    };
-    DecodingKey::from_jwk(&jwk).map_err(|error| unreadable(&error))?;
-    Ok(algs)
 }

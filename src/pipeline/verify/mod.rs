@@ -16,6 +16,7 @@ use super::decode::{Decoded, LEDGER_KEY_ID};
 use crate::config::Signatures;
 use crate::log::Record;
 use crate::model::{Event, GatewayVerdict, Proof, Text, UnixMs, Verdict};
+use crate::token::SKEW_MS;
 use jwks::KeyState;
 use trust::{IssuerKeys, TenantTrust};
 
@@ -23,9 +24,6 @@ pub(crate) use crate::pipeline::decode::SIGNATURE_HEADER;
 pub(crate) use jwks::{BadKey, KeySet, jwks_of};
 pub(crate) use signature::{DOOR_KEY_ID, sign_record};
 pub(crate) use trust::{FetchedKeys, IssuerId, Trust};
-
-/// How far a source's clock may be behind the issuer's: for `nbf` and `iat`; `exp` has none (ISSUER, "Tokens").
-const SKEW_MS: i64 = 30_000;
 
 /// What `verify` leaves.
 #[derive(Debug)]

@@ -564,8 +564,8 @@ fn everything_that_is_wrong_is_reported_at_once() {
         signing_key_bad: gateway edge-1, signing key door: the id `door` is the door's own: choose another
         signing_key_bad: gateway edge-1, signing key a;b: an id is printable ASCII without spaces and without `;`
         signing_key_bad: gateway edge-1, signing key twice: the id is used twice
-        jwk_bad: issuer https://a.example: DIR/bad.json, key cut: it lacks a member that a key of type EC has, or its curve is unknown
-        jwk_bad: issuer https://a.example: DIR/bad.json, key garbled: it cannot be read: Base64 error: Invalid symbol 32, offset 3.
+        jwk_bad: issuer https://a.example: DIR/bad.json, key cut: its `x` cannot be read
+        jwk_bad: issuer https://a.example: DIR/bad.json, key garbled: its `n` cannot be read
         jwk_bad: issuer https://a.example: DIR/bad.json, key private: it holds a private or shared key: a key set is for public keys alone
         jwk_bad: issuer https://a.example: DIR/bad.json, key shared: it holds a private or shared key: a key set is for public keys alone
         jwk_bad: issuer https://a.example: DIR/bad.json, key odd: a key of its type and curve cannot sign with "ES256"
