@@ -18,14 +18,17 @@ use crate::model::{UnixMs, words};
 pub(crate) const SKEW_MS: i64 = 30_000;
 
 words! {
-    /// What a signing key is at one time (ISSUER, "Keys").
+    /// What a signing key is at one time (ISSUER, "Keys"). From top to bottom; `revoked` is reached from everywhere.
     KeyState {
-        /// Published, and not used yet.
+        /// In the JWKS already, signs nothing yet.
         Prepared = "prepared",
+        /// Signs.
         Active = "active",
-        /// No more used, and still good for what it signed.
+        /// Signs no more; what it signed still verifies.
         Retained = "retained",
+        /// Out of the JWKS; its private half is destroyed.
         Expired = "expired",
+        /// Nothing that it ever signed is believed.
         Revoked = "revoked",
     }
 }

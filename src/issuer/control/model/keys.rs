@@ -7,26 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::parties::first_broken;
 use super::{Invalid, KeyId, Sealed};
 use crate::model::{UnixMs, words};
+pub(crate) use crate::token::{EncryptionAlg, KeyState};
 
 words! {
     /// What we sign with.
     IssueAlg { Es256 = "ES256", Rs256 = "RS256", Ps256 = "PS256", EdDsa = "EdDSA", }
-}
-
-words! {
-    /// What a key of ours is good for. From top to bottom; `revoked` is reached from everywhere.
-    KeyState {
-        /// In the JWKS already, signs nothing yet.
-        Prepared = "prepared",
-        /// Signs.
-        Active = "active",
-        /// Signs no more; what it signed still verifies.
-        Retained = "retained",
-        /// Out of the JWKS; its private half is destroyed.
-        Expired = "expired",
-        /// Nothing that it ever signed is believed.
-        Revoked = "revoked",
-    }
 }
 
 /// A change of state.
@@ -107,11 +92,6 @@ impl KeySet {
             ),
         ])
     }
-}
-
-words! {
-    /// How a content encryption key reaches the audience (RFC 7518, section 4.1).
-    EncryptionAlg { RsaOaep256 = "RSA-OAEP-256", EcdhEs = "ECDH-ES", EcdhEsA256kw = "ECDH-ES+A256KW", }
 }
 
 /// One encryption key of an audience.
