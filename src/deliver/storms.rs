@@ -25,6 +25,9 @@ const WITHIN_MS: i64 = 10 * 60 * 1_000;
 const AT_MOST_MS: i64 = 24 * 60 * 60 * 1_000;
 /// So many times as many cases as began it make a storm one step more severe.
 const GROWN: u64 = 10;
+/// So long the outbox keeps a record: a reader that starts then does not know the case any more, so neither does one that
+/// has been running.
+const KEPT_MS: i64 = 30 * AT_MOST_MS;
 /// How many of its first cases a storm names.
 const NAMED: usize = 20;
 
@@ -44,7 +47,7 @@ pub(super) enum Telling {
 pub(super) struct Storms {
     /// The latest time at which the log took a record.
     stream_time: UnixMs,
-    /// Every case of the outbox: a repeated walk appends the same steps again.
+    /// Every case of the last 30 days: a repeated walk appends the same steps again.
     seen: HashMap<FindingId, Seen>,
     crowds: HashMap<Shared, Crowd>,
     /// The last revisions of storms that are over.
@@ -56,6 +59,8 @@ pub(super) struct Storms {
 struct Seen {
     severity: Severity,
     grouped: bool,
+    /// When the log took its latest step.
+    appended: UnixMs,
 }
 
 /// What the cases of a storm share.
@@ -111,7 +116,8 @@ impl Storms {
             None => self.opened(offset, alert),
         };
         let grouped = !matches!(telling, Telling::Single);
-        self.seen.insert(case.finding_id, Seen { severity: case.severity, grouped });
+        let seen = Seen { severity: case.severity, grouped, appended: self.stream_time };
+        self.seen.insert(case.finding_id, seen);
         telling
     }
 
@@ -173,13 +179,14 @@ impl Storms {
         std::mem::take(&mut self.ended)
     }
 
-    /// Forgets crowds that have dispersed, now and then.
+    /// Forgets crowds that have dispersed and cases that are long over, now and then.
     fn forget(&mut self) {
         let now = self.stream_time;
         if now.since_ms(self.looked_at) < WITHIN_MS {
             return;
         }
         self.looked_at = now;
+        self.seen.retain(|_, seen| now.since_ms(seen.appended) <= KEPT_MS);
         let ended = &mut self.ended;
         self.crowds.retain(|kind, crowd| {
             crowd.end_if_over(kind, now, None, ended);

@@ -178,6 +178,9 @@ impl State {
         if *cut {
             note.push_str("; it left more, only the newest were walked");
         }
+        if *of_subject {
+            note.push_str("; origins that took longer to become usual are not known to it");
+        }
         if *unreadable > 0 {
             note.push_str(&format!("; {} could not be read as events", counted(*unreadable, "row", "rows")));
         }

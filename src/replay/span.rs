@@ -33,6 +33,8 @@ pub(crate) struct Piece {
     pub(crate) end: Offset,
     /// Whether all that its cases may rest on was walked: the log has not lost it.
     pub(crate) is_whole: bool,
+    /// Whether the log was walked from its first record on: then what is usual for subjects is known as it was then.
+    pub(crate) from_the_first: bool,
 }
 
 /// Walks the span; `walk` gives a fresh walk for a partition. Findings are those of which the span's own records made a
@@ -58,7 +60,9 @@ pub(crate) async fn span(
             let end = end.map_or(scan.end(), |end| end.min(scan.end()));
             let first = first.map_or(scan.start(), |first| first.max(scan.start())).min(end);
             let is_whole = scan.start() == Offset::ZERO || begin.is_some_and(|begin| begin > scan.start());
-            pieces.push(Piece { topic, partition, first, end, is_whole });
+            let begins_at = begin.map_or(scan.start(), |begin| begin.max(scan.start()));
+            let from_the_first = begins_at == Offset::ZERO;
+            pieces.push(Piece { topic, partition, first, end, is_whole, from_the_first });
             let mut walk = walk(course, partition);
             while scan.next(&mut batch, BATCH_RECORDS).await? {
                 let within = 0..batch.count_before(end);

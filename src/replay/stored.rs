@@ -23,7 +23,8 @@ pub(crate) struct Comparison {
 }
 
 /// Compares the findings of the pieces with the rows that the same records left in ClickHouse. Left out is what says
-/// nothing of the span: a row that a later record has replaced since, and pieces that are not whole.
+/// nothing of the span: a row that a later record has replaced since, pieces that are not whole, and a journey that is
+/// weaker in its row, where it is not known what was usual for the subject.
 pub(crate) async fn compare(
     client: &Client,
     findings: &FindingRows,
@@ -52,6 +53,8 @@ impl Comparison {
                 None => comparison.unfounded.push(*key),
                 Some(finding) => match differences(finding, row) {
                     columns if columns.is_empty() => comparison.equal += 1,
+                    _ if may_be_louder(finding, row)
+                        && piece_of(key).is_some_and(|of| !of.from_the_first) => {}
                     columns => comparison.differing.push((*key, columns)),
                 },
             }
@@ -86,6 +89,12 @@ impl fmt::Display for Comparison {
             (self.missing.len(), self.unfounded.len(), self.differing.len());
         write!(f, "{} equal, {missing} missing, {unfounded} unfounded, {differing} differing", self.equal)
     }
+}
+
+/// Whether ignorance of what is usual, which can only make a journey louder, may have made the difference.
+fn may_be_louder(finding: &Finding, row: &Finding) -> bool {
+    let strength = |finding: &Finding| (finding.case.severity, finding.case.confidence);
+    finding.case.rule == RuleId::ImpossibleTravel && strength(finding) >= strength(row)
 }
 
 /// The columns in which two rows of a case differ.

@@ -304,6 +304,7 @@ fn a_comparison_tells_what_is_missing_unfounded_and_other_and_leaves_out_what_gr
         first: Offset::ZERO,
         end,
         is_whole,
+        from_the_first: true,
     };
     let pieces = [piece(0, true), piece(1, false)];
     let mut other = case(RuleId::TokenLeak, 3);
@@ -332,4 +333,22 @@ fn a_comparison_tells_what_is_missing_unfounded_and_other_and_leaves_out_what_gr
     };
     assert_eq!(compared, expected);
     assert!(!compared.is_clean());
+}
+
+#[test]
+fn a_journey_may_be_louder_where_it_is_not_known_what_is_usual() {
+    fn check(rule: RuleId, (found, stored): (Severity, Severity), from_the_first: bool, differ: bool) {
+        let of = |severity| finding(rule, severity, 3);
+        let (topic, partition) = (Topic::Events, PartitionId(0));
+        let (first, end) = (Offset::ZERO, Offset::new(10).unwrap());
+        let piece = Piece { topic, partition, first, end, is_whole: true, from_the_first };
+        let stored = [((of(stored).case.finding_id, topic, partition), of(stored))];
+        let compared = Comparison::of(&rows([(0, of(found))]), &stored.into(), &[piece]);
+        assert_eq!(!compared.is_clean(), differ, "{rule}: {compared}");
+    }
+    let (low, medium) = (Severity::Low, Severity::Medium);
+    check(RuleId::ImpossibleTravel, (medium, low), false, false);
+    check(RuleId::ImpossibleTravel, (medium, low), true, true);
+    check(RuleId::ImpossibleTravel, (low, medium), false, true);
+    check(RuleId::TokenReplay, (medium, low), false, true);
 }

@@ -261,3 +261,23 @@ fn a_storm_says_what_it_is_and_lists_its_cases() {
         5
         SELECT finding_id, severity, sub, client_id, gateway, first_time, last_time, title FROM jwtrail.findings WHERE tenant = 'acme' AND rule = 'impossible_travel' AND last_time >= toDateTime64('2026-11-23 10:15:00.000', 3, 'UTC') AND arrayExists(ip -> isIPAddressInRange(toString(ip), '::ffff:203.0.113.0/120'), ips) ORDER BY first_time"#]].assert_eq(&said.map(String::as_str).join("\n"));
 }
+
+#[test]
+fn what_is_long_over_is_forgotten() {
+    const DAY_S: i64 = 24 * 60 * 60;
+    let mut reader = Reader::default();
+    let mut cases = 0;
+    for day in 0..40 {
+        // Storms, of a tenant and of networks that are never seen again.
+        for round in 0..10 {
+            let time = day * DAY_S + round * 600;
+            reader.read(&format!("t+{time} 10 medium far=203.0.{round}.7 tenant=day-{day}"));
+            let Storms { seen, crowds, .. } = &reader.storms;
+            cases = cases.max(seen.len());
+            assert!(crowds.len() <= 8, "{} crowds", crowds.len());
+            assert!(crowds.values().all(|crowd| crowd.recent.len() <= 30), "of those of the last minutes");
+        }
+        reader.storms.take_ended(at(day * DAY_S + DAY_S / 2));
+    }
+    assert!((2_900..=3_100).contains(&cases), "{cases} of 4,000 cases, 100 a day");
+}

@@ -3,7 +3,7 @@
 use expect_test::{Expect, expect};
 
 use super::story::{Line, T0, lines, revisions, tell, walk};
-use crate::model::{CaseUpdate, Flag, RuleId, UnixMs};
+use crate::model::{CaseUpdate, Flag, LogId, PartitionId, RuleId, UnixMs};
 use crate::pipeline::detect::{Detector, Limits, Rulebook};
 
 /// One line a revision of `impossible_travel`: its offset, how the case stood before, how it stands, its count.
@@ -168,4 +168,36 @@ fn idle_state_is_dropped_by_stream_time() {
     walk(&mut detector, &Rulebook::default(), &story, 7, |_| {});
     let size = detector.size();
     assert_eq!((size.subjects, size.tokens, size.evicted), (1, 1, 0));
+}
+
+#[test]
+fn sites_that_nobody_remembers_are_swept_out() {
+    for checkpoints in [false, true] {
+        let limits = Limits {
+            subjects_bytes: 16 << 10,
+            usual_bytes: 16 << 10,
+            tokens_bytes: 16 << 10,
+            ..Limits::default()
+        };
+        let mut detector = Detector::with_limits(limits);
+        for round in 0..20 {
+            let lines: Vec<Line> = (0..1_000)
+                .map(|number| {
+                    let number = round * 1_000 + number;
+                    let mut line = Line::new(T0 + number * 10, &format!("user{number}"), "paris");
+                    line.device = Some(format!("device {number}"));
+                    line
+                })
+                .collect();
+            walk(&mut detector, &Rulebook::default(), &lines, 100, |_| {});
+            let changed = detector.sites.changed();
+            assert!(detector.sites.bytes() < 512 << 10, "{} bytes", detector.sites.bytes());
+            assert!(changed < 4_096, "{changed} for the next checkpoint");
+            if checkpoints {
+                let log = LogId::try_from("a".repeat(32)).unwrap();
+                assert!(detector.checkpoint(&log, PartitionId(0), usize::MAX, &()).complete);
+                assert_eq!(detector.sites.changed(), 0);
+            }
+        }
+    }
 }
