@@ -26,7 +26,7 @@ build: | check-tools ## build target/release/jwtrail
 
 # Each line: what is needed, how it is found, and the Debian package that has it.
 TOOLS      := cargo:cargo cc:build-essential make:build-essential pkg-config:pkg-config npm:npm perl:perl
-TEST_TOOLS := java:openjdk-17-jdk-headless mvn:maven python3:python3-venv kcat:kcat curl:curl valgrind:valgrind node:nodejs
+TEST_TOOLS := java:openjdk-17-jdk-headless mvn:maven python3:python3-venv kcat:kcat curl:curl valgrind:valgrind node:nodejs redis-server:redis-server redis-cli:redis-tools openssl:openssl
 
 define check
 	@missing=""; \

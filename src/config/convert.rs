@@ -6,14 +6,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::leaf::{Brokers, HttpUrl, JwksAddress, LogFilter, Name, Sha256Hex, Size, Span};
+use super::leaf::{Brokers, HttpUrl, JwksAddress, LogFilter, Name, RedisUrl, Sha256Hex, Size, Span};
 use super::public_key::Ed25519Key;
 use super::reader::Section;
 use super::{
     ClickHouseConfig, ClientBackends, Config, Credentials, Destination, DestinationKind, DestinationWord,
     Egress, Fsync, Gateway, GeoFiles, HookUrl, Issuer, JournalConfig, JwksSource, JwksUrl, KafkaConfig,
-    LogFormat, MissingCredentials, Secret, Signatures, SigningAlg, SigningKey, SigningMaterial, SpoolConfig,
-    Suppression, Tenant, geo_files,
+    LogFormat, MissingCredentials, RedisConfig, Secret, Signatures, SigningAlg, SigningKey, SigningMaterial,
+    SpoolConfig, Suppression, Tenant, geo_files,
 };
 use crate::model::TenantId;
 
@@ -49,6 +49,7 @@ pub(super) fn config(mut root: Section<'_>, missing: MissingCredentials) -> Opti
     });
     let spool = root.table("spool", |section| spool(section, &data_dir));
     let master_key = root.table("keys", |section| master_key(section, &data_dir));
+    let redis = root.table("redis", redis);
     let geo = root.table("geo", geo);
 
     let tenants = named(&mut root, "tenant", &["name"], tenant);
@@ -90,6 +91,7 @@ pub(super) fn config(mut root: Section<'_>, missing: MissingCredentials) -> Opti
         clickhouse: clickhouse?,
         journal,
         spool,
+        redis,
         master_key,
         ingest_key: ingest_key.or_else(|| drawn.map(|all| all.ingest_key.clone())),
         effective: String::new(),
@@ -152,6 +154,38 @@ fn clickhouse(section: &mut Section<'_>, credentials: Option<&Credentials>) -> O
         analyst_password: or(analyst_password, |all| &all.analyst_password),
         database,
     })
+}
+
+fn redis(section: &mut Section<'_>) -> Option<RedisConfig> {
+    let url = section.get::<RedisUrl>("url");
+    let nodes = section.list_or::<Brokers>("nodes", Vec::new());
+    let tls = section.get::<bool>("tls");
+    let (ca, username, password) = (section.get("ca"), section.get("username"), section.secret("password"));
+    let nodes: Vec<String> = nodes.iter().flat_map(|nodes| nodes.0.split(',')).map(str::to_owned).collect();
+    let is_alone = tls.is_some() || ca.is_some() || username.is_some() || password.is_some();
+    let (nodes, is_cluster, is_tls) = match (url, nodes.is_empty()) {
+        (Some(_), false) => {
+            section.report("nodes", "a single Redis has a `url`, a Cluster has `nodes`: keep one of them");
+            return None;
+        }
+        (Some(url), true) => {
+            if tls.is_some() {
+                section.report("tls", "goes with `nodes`; a `url` says it by its scheme, `rediss`");
+            }
+            (vec![url.node], false, url.is_tls)
+        }
+        (None, false) => (nodes, true, tls.unwrap_or(false)),
+        (None, true) => {
+            if is_alone {
+                section.report("url", "is missing: name the Redis, or the `nodes` of a Cluster");
+            }
+            return None;
+        }
+    };
+    if ca.is_some() && !is_tls {
+        section.report("ca", "is for TLS: write the scheme `rediss`, or `tls = true` for a Cluster");
+    }
+    Some(RedisConfig { nodes, is_cluster, is_tls, ca, username, password })
 }
 
 fn kafka(section: &mut Section<'_>) -> Option<KafkaConfig> {

@@ -76,6 +76,16 @@ pub(crate) const KEYS: &[KeyInfo] = &[
         "The master key's file, made once; instances that share a log share the key. By default below `data_dir`",
     ),
     key(
+        "redis.url",
+        None,
+        "`redis://HOST:PORT`, `rediss://` for TLS: sessions in Redis 7 instead of the data directory",
+    ),
+    key("redis.nodes", None, "`HOST:PORT,…` of a Redis Cluster, in place of `redis.url`"),
+    key("redis.tls", None, "Whether the Cluster's nodes speak TLS"),
+    key("redis.ca", None, "A PEM file of the CAs that signed Redis' certificate; else the system's"),
+    key("redis.username", None, "The user, if it is not `default`"),
+    key("redis.password", None, "Secret. Its password"),
+    key(
         "geo.city",
         None,
         "MMDB files, DB-IP's or GeoLite2/GeoIP2 City's layout; default: those below `.deps`",

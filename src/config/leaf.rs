@@ -200,7 +200,36 @@ impl Leaf for JwksAddress {
     }
 }
 
-/// Kafka's bootstrap list.
+/// A single Redis. Who enters has keys of its own.
+pub(super) struct RedisUrl {
+    /// `HOST:PORT`.
+    pub(super) node: String,
+    pub(super) is_tls: bool,
+}
+
+impl Leaf for RedisUrl {
+    fn read(written: &Written) -> Result<Self, String> {
+        const FORM: &str = "is a URL, such as \"redis://127.0.0.1:6379\", or of \"rediss\" for TLS";
+        let url = reqwest::Url::parse(text(written)?).map_err(|_| FORM)?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("must not hold a user or a password: they have keys of their own".to_owned());
+        }
+        let bare = matches!(url.path(), "" | "/") && url.query().is_none();
+        let is_tls = url.scheme() == "rediss";
+        match url.host_str() {
+            Some(host) if bare && (is_tls || url.scheme() == "redis") => {
+                Ok(Self { node: format!("{host}:{}", url.port().unwrap_or(6379)), is_tls })
+            }
+            _ => Err(FORM.to_owned()),
+        }
+    }
+    fn show(&self) -> String {
+        let scheme = if self.is_tls { "rediss" } else { "redis" };
+        quoted(&format!("{scheme}://{}", self.node))
+    }
+}
+
+/// Kafka's bootstrap list, or some nodes of a Redis Cluster.
 pub(super) struct Brokers(pub(super) String);
 
 impl Leaf for Brokers {
@@ -218,7 +247,7 @@ impl Leaf for Brokers {
     }
 }
 
-const BROKERS: &str = "is a list of brokers, such as \"broker-1:9092,broker-2:9092\"";
+const BROKERS: &str = "is a list of hosts and ports, such as \"broker-1:9092,broker-2:9092\"";
 
 /// What is logged.
 pub(super) struct LogFilter(pub(super) String);

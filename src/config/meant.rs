@@ -61,6 +61,8 @@ pub(crate) struct Config {
     pub(crate) clickhouse: ClickHouseConfig,
     pub(crate) journal: JournalConfig,
     pub(crate) spool: SpoolConfig,
+    /// `None`: sessions lie in the data directory.
+    pub(crate) redis: Option<RedisConfig>,
     /// The file of the master key.
     pub(crate) master_key: PathBuf,
     pub(super) ingest_key: Option<Secret>,
@@ -351,4 +353,17 @@ crate::model::words! {
         /// In the system's cache, on the disk within a second: survives kill -9.
         Interval = "interval",
     }
+}
+
+/// `[redis]`: the store that the instances of a region share.
+#[derive(Clone, Debug)]
+pub(crate) struct RedisConfig {
+    /// `HOST:PORT`: one, or some nodes of a Cluster, which tell the others.
+    pub(crate) nodes: Vec<String>,
+    pub(crate) is_cluster: bool,
+    pub(crate) is_tls: bool,
+    /// A PEM file of the CAs; else the system's.
+    pub(crate) ca: Option<PathBuf>,
+    pub(crate) username: Option<String>,
+    pub(crate) password: Option<Secret>,
 }
