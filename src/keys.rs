@@ -28,12 +28,26 @@ pub(crate) fn retried(ingest_key: &Secret) -> hmac::Key {
     derive(ingest_key, "jwtrail retried v1")
 }
 
-/// Seals `jwtrail-forward`: where a record lay before it was brought home.
-pub(crate) fn forward(ingest_key: &Secret) -> hmac::Key {
-    derive(ingest_key, "forward")
+/// What seals that which the walk writes for itself to read again. Anyone may write to a topic: what bears no seal of ours
+/// says nothing.
+pub(crate) struct Seals {
+    /// `jwtrail-forward`: where a record lay before it was brought home.
+    pub(crate) forward: hmac::Key,
+    /// `jwtrail-retried`: [`retried`].
+    pub(crate) retried: hmac::Key,
+    /// `jwtrail-tick`: time as a record, written by a partition's owner.
+    pub(crate) tick: hmac::Key,
+    /// `jwtrail-summary`: what a block says of its sources.
+    pub(crate) summary: hmac::Key,
 }
 
-/// Seals `jwtrail-tick`: time as a record, written by a partition's owner.
-pub(crate) fn tick(ingest_key: &Secret) -> hmac::Key {
-    derive(ingest_key, "tick")
+impl Seals {
+    pub(crate) fn new(ingest_key: &Secret) -> Self {
+        Self {
+            forward: derive(ingest_key, "forward"),
+            retried: retried(ingest_key),
+            tick: derive(ingest_key, "tick"),
+            summary: derive(ingest_key, "summary"),
+        }
+    }
 }

@@ -47,8 +47,7 @@ impl Setting {
         let bounds = decode::Bounds {
             max_event_age: config.max_event_age,
             partitions: 1,
-            forward_key: Arc::new(keys::forward(&ingest_key)),
-            tick_key: Arc::new(keys::tick(&ingest_key)),
+            seals: Arc::new(keys::Seals::new(&ingest_key)),
             ledger_key: None,
             log: LogId::draw(),
         };
@@ -71,6 +70,7 @@ impl Setting {
     }
 
     pub(super) fn block(&self, origin: Origin, first: Offset) -> Block {
-        Block::new(origin, first, Arc::clone(&self.retention), Arc::clone(&self.snapshots.name))
+        let (retention, seals) = (Arc::clone(&self.retention), Arc::clone(&self.bounds.seals));
+        Block::new(origin, first, retention, Arc::clone(&self.snapshots.name), seals)
     }
 }

@@ -220,7 +220,6 @@ impl Running {
             workers: Workers::start(cores).context("starting the walk's threads")?,
             snapshots: Arc::new(move || snapshots.clone()),
             bounds: decode::Bounds { partitions, ..setting.bounds.clone() },
-            retried_key: setting.door.clone(),
             adopt: None,
             pace: Pace::default(),
             metrics: metrics.clone(),

@@ -170,7 +170,6 @@ impl Node {
             workers: Workers::start(cores).context("starting the walk's threads")?,
             snapshots,
             bounds,
-            retried_key: keys::retried(self.config.ingest_key()?),
             adopt,
             pace: Pace::default(),
             metrics: self.metrics.clone(),
@@ -410,8 +409,7 @@ fn bounds(config: &Config, ingest_key: &Secret, partitions: u32) -> anyhow::Resu
     Ok(decode::Bounds {
         max_event_age: config.max_event_age,
         partitions,
-        forward_key: Arc::new(keys::forward(ingest_key)),
-        tick_key: Arc::new(keys::tick(ingest_key)),
+        seals: Arc::new(keys::Seals::new(ingest_key)),
         ledger_key: master.map(|master| Arc::new(master.ledger())),
         log: LogId::draw(),
     })

@@ -33,7 +33,11 @@ impl SummaryWalk {
         let cases = if decode::is_tick(record, &self.bounds) {
             self.detector.tick(record)
         } else {
-            self.detector.detect(&summarize::read(record)?, record, &self.snapshots.detect)
+            self.detector.detect(
+                &summarize::read(record, &self.bounds.seals)?,
+                record,
+                &self.snapshots.detect,
+            )
         };
         Ok(alert::judge(cases, &self.snapshots.alert, &self.origin))
     }

@@ -13,7 +13,8 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use expect_test::{Expect, expect};
 
 use super::*;
-use crate::config::{Gateway, GeoFiles, Signatures, SigningKey, SigningMaterial, Tenant};
+use crate::config::{Gateway, GeoFiles, Secret, Signatures, SigningKey, SigningMaterial, Tenant};
+use crate::keys::Seals;
 use crate::model::{LogId, Offset, RuleId, TenantId, UnixMs, Zone};
 
 /// A tenant with these `signatures`; its gateway signs with a private key.
@@ -41,8 +42,7 @@ fn walk_of(signatures: Signatures) -> Walk {
     let bounds = decode::Bounds {
         max_event_age: Duration::from_secs(24 * 3_600),
         partitions: 1,
-        forward_key: Arc::new(key()),
-        tick_key: Arc::new(key()),
+        seals: Arc::new(Seals::new(&Secret::new("of the tests".to_owned()))),
         ledger_key: None,
         log: LogId::try_from("0".repeat(32)).unwrap(),
     };

@@ -249,6 +249,33 @@ async fn a_mended_letter_goes_home_once_and_says_where_it_lay() {
     assert_eq!(alerted.enriched.checked.attested_by.as_deref(), Some(verify::DOOR_KEY_ID));
 }
 
+/// The answers are lost if it dies between its two appends: the next one brings the same letters back, perhaps much later.
+#[tokio::test]
+async fn a_letter_that_is_brought_back_twice_says_that_it_may_be_there_already() {
+    let log = TestJournal::new().await;
+    log.append("20T10:05", Topic::DeadLetters, letter("bad_value", 7, &used("alice", PARIS, "20T09:59")))
+        .await;
+    let (_, unanswered) = survey_of(&log, Wanted::default()).await;
+    for time in ["20T11:00", "20T12:00"] {
+        log.now.store(at(time).get(), Ordering::Relaxed);
+        let letters = Letters { log: log.journal.as_ref(), bounds: bounds(), wanted: Wanted::default() };
+        assert_eq!(letters.bring_back(&unanswered, |_| ()).await.unwrap(), 1);
+    }
+    let home = crate::log::home_partition(b"acme\x1falice", 4);
+    let mut scan = log.journal.scan(Topic::Events, home, None).await.unwrap();
+    let mut batch = Batch::default();
+    assert!(scan.next(&mut batch, 10).await.unwrap());
+    assert_eq!(batch.len(), 2);
+    for record in batch.iter() {
+        let event = decode::decode(&record, &bounds()).unwrap();
+        let retried = event.retried.expect("it is looked up before it is walked");
+        // Copies of it are younger than what it is a letter about.
+        assert_eq!(retried.since, at("20T10:00"));
+        let name = (retried.tenant.as_str(), retried.gateway.as_str(), retried.event_id);
+        assert_eq!(name, ("acme", "edge-1", event.event.id));
+    }
+}
+
 #[tokio::test]
 async fn no_letter_makes_its_event_younger_than_itself() {
     let log = TestJournal::new().await;

@@ -79,7 +79,7 @@ impl Context {
             return Ok(Fetched { batch, ..Fetched::default() });
         }
         let context = Arc::clone(self);
-        Ok(self.workers.run(partition, move || Fetched::of(batch, &context.retried_key)).await?)
+        Ok(self.workers.run(partition, move || Fetched::of(batch, &context.bounds.seals.retried)).await?)
     }
 
     /// Those of the held-back records of `range` that are repeats if they are attested (`true`), or if they are not: as

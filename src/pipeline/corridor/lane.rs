@@ -189,7 +189,7 @@ impl OwnedLane {
             start = %assigned.start, end = %assigned.end, unfinished = adopted.unfinished.is_some(),
             "the partition is ours"
         );
-        let block = Block::new(origin, resume, Arc::clone(&context.retention), name);
+        let block = new_block(context, origin, resume, name);
         Ok(Self {
             context: Arc::clone(context),
             course,
@@ -360,6 +360,11 @@ impl OwnedLane {
             None => filling.block.is_full(self.context.owned()),
         }
     }
+}
+
+fn new_block(context: &Context, origin: Origin, first: Offset, snapshots: Arc<str>) -> Block {
+    let (retention, seals) = (Arc::clone(&context.retention), Arc::clone(&context.bounds.seals));
+    Block::new(origin, first, retention, snapshots, seals)
 }
 
 async fn adopt(context: &Context, course: Course, assigned: &Assigned) -> Result<Adopted, SettleError> {

@@ -20,7 +20,6 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::hmac;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -87,8 +86,6 @@ pub(crate) struct Context {
     pub(crate) snapshots: SnapshotSource,
     /// The bounds of every lane's walk; each lane puts its own log id in.
     pub(crate) bounds: decode::Bounds,
-    /// Seals `jwtrail-retried`: [`crate::keys::retried`].
-    pub(crate) retried_key: hmac::Key,
     pub(crate) adopt: Option<Adopt>,
     pub(crate) pace: Pace,
     pub(crate) metrics: Metrics,

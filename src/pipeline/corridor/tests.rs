@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::*;
 use crate::clickhouse::testing::Database;
 use crate::config::Secret;
+use crate::keys::Seals;
 use crate::log::journal::JournalOptions;
 use crate::log::{LogError, NewRecord};
 use crate::model::{Offset, ResumeAt};
@@ -51,7 +52,6 @@ impl House {
             snapshots: Arc::new(move || snapshots.clone()),
             // One home for all.
             bounds: decode::Bounds { partitions: 1, ..bounds() },
-            retried_key: retried_key(),
             adopt: None,
             pace,
             metrics: Metrics::new(),
@@ -182,7 +182,8 @@ async fn a_tick_closes_what_nothing_else_does() {
     let pace = Pace { tick_after: Duration::from_millis(5), ..Pace::default() };
     let house = House::at(Clock::Manual(Arc::clone(&now)), pace).await;
     // Nobody has the key but the owner: these two say nothing about the time.
-    let forged = decode::Bounds { tick_key: bounds().forward_key, ..bounds() };
+    let forged =
+        decode::Bounds { seals: Arc::new(Seals::new(&Secret::new("forged".to_owned()))), ..bounds() };
     house.append([leak_at(received(0)), Vec::new()]).await;
     house.append_record(decode::tick(&forged, PARTITION, Offset::ZERO)).await;
     house.start();
@@ -281,10 +282,6 @@ async fn an_event_that_was_sent_twice_is_one_row_and_its_repeats_are_accounted_f
     house.stop().await;
 }
 
-fn retried_key() -> aws_lc_rs::hmac::Key {
-    crate::keys::retried(&Secret::new("of the tests".to_owned()))
-}
-
 fn numbered(number: u128) -> Vec<u8> {
     let event = crate::pipeline::store::testing::event("accepted", "alice");
     let mut event: serde_json::Value = serde_json::from_slice(&event).unwrap();
@@ -316,7 +313,8 @@ async fn what_was_held_back_is_a_repeat_however_long_ago_its_copy_was_stored() {
     house.append([numbered(1)]).await;
     now.fetch_add(20 * 60_000, std::sync::atomic::Ordering::Relaxed);
     house.append([numbered(2)]).await;
-    let (ours, forged) = (retried_key(), aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, b"forged"));
+    let (ours, forged) =
+        (bounds().seals.retried.clone(), aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, b"forged"));
     for (number, key) in [(1, &ours), (3, &ours), (4, &ours), (2, &ours), (3, &ours), (1, &forged)] {
         house.append_record(held_back(number, began, key)).await;
     }

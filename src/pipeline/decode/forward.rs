@@ -6,7 +6,7 @@ use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::{Bounds, Decoded, ForwardedFrom, MAX_RECORD_BYTES, RETRIED_HEADER, mask};
+use super::{Bounds, Decoded, ForwardedFrom, MAX_RECORD_BYTES, RETRIED_HEADER, Retried, mask, seal_retried};
 use crate::log::{NewRecord, Record, home_partition};
 use crate::model::{Event, Flag, Kind, LogId, Offset, PartitionId, UnixMs};
 
@@ -104,21 +104,31 @@ pub(crate) fn forward(
         return None;
     };
     let mut headers = clean_headers(record);
-    headers.push((FORWARD_HEADER.to_owned(), seal(&origin, &value, &bounds.forward_key).into_bytes()));
+    headers.push((FORWARD_HEADER.to_owned(), seal(&origin, &value, &bounds.seals.forward).into_bytes()));
+    if let Some(Retried { since, .. }) = decoded.retried {
+        headers.push(retried_header(&decoded.event, &value, since, bounds));
+    }
     Some(NewRecord { key: Some(key), partition: None, value, headers })
 }
 
+/// Over the value that the copy has: it may have been written anew.
+fn retried_header(event: &Event<'_>, value: &[u8], since: UnixMs, bounds: &Bounds) -> (String, Vec<u8>) {
+    let seal = seal_retried(event, value, since, &bounds.seals.retried);
+    (RETRIED_HEADER.to_owned(), seal.into_bytes())
+}
+
 /// A dead letter's value as a record again, for its event's home. It lay `first` somewhere else, and says so in the same
-/// way: its row names that place, and its time is held against its arrival there.
+/// way: its row names that place, and its time is held against its arrival there. Its source sent it long before, and
+/// whoever brings letters back may have died after this one, before that was noted: so it is retried since then.
 pub(crate) fn bring_back(
     event: &Event<'_>,
     value: &[u8],
     first: &ForwardedFrom,
     bounds: &Bounds,
 ) -> NewRecord {
-    let seal = seal(first, value, &bounds.forward_key).into_bytes();
-    // Its source sent it long before.
-    let headers = vec![(FORWARD_HEADER.to_owned(), seal), (RETRIED_HEADER.to_owned(), b"1".to_vec())];
+    let seal = seal(first, value, &bounds.seals.forward).into_bytes();
+    let retried = retried_header(event, value, first.append_time, bounds);
+    let headers = vec![(FORWARD_HEADER.to_owned(), seal), retried];
     NewRecord { key: Some(home_key(event)), partition: None, value: value.to_vec(), headers }
 }
 
@@ -142,7 +152,7 @@ fn clean_headers(record: &Record<'_>) -> Vec<(String, Vec<u8>)> {
     let mut headers: Vec<(String, Vec<u8>)> = record
         .headers
         .iter()
-        .filter(|header| header.name != FORWARD_HEADER)
+        .filter(|header| header.name != FORWARD_HEADER && header.name != RETRIED_HEADER)
         .map(|header| {
             let name = mask::mask_text(header.name.into(), |_| ()).into_owned();
             (name, mask::mask_bytes(header.value, MAX_RECORD_BYTES))

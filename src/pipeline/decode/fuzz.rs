@@ -57,12 +57,11 @@ pub(crate) fn admitted(record: &NewRecord) {
 }
 
 fn bounds() -> super::Bounds {
-    let key = std::sync::Arc::new(aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, b"fuzz"));
+    let ingest_key = crate::config::Secret::new("of the fuzzer".to_owned());
     super::Bounds {
         max_event_age: std::time::Duration::from_secs(40 * 24 * 60 * 60),
         partitions: 4,
-        forward_key: std::sync::Arc::clone(&key),
-        tick_key: key,
+        seals: std::sync::Arc::new(crate::keys::Seals::new(&ingest_key)),
         ledger_key: None,
         log: LogId::draw(),
     }

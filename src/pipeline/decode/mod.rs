@@ -19,8 +19,10 @@ mod time;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::keys::Seals;
 use crate::log::Record;
 use crate::model::{Event, Flag, Flags, GatewayVerdict, Kind, Leak, LeakOwner, PartitionId, TenantId};
 use reader::{Fault, Mask, Reader};
@@ -29,7 +31,7 @@ use schema::Draft;
 pub(crate) use forward::{bring_back, forward, home_key};
 pub(crate) use ledger::{LEDGER_KEY_ID, SIGNATURE_HEADER, sign_ledger};
 pub(crate) use record::to_record;
-pub(crate) use retried::{RETRIED_HEADER, retried, seal_retried};
+pub(crate) use retried::{RETRIED_HEADER, Retried, retried, seal_retried};
 pub(crate) use tick::{is_tick, tick};
 
 /// Bytes that a record's value may have, and again its key and headers together.
@@ -47,6 +49,8 @@ pub(crate) struct Decoded<'r> {
     pub(crate) leaks: Vec<Leak>,
     /// Where the record lay first, if it was forwarded here under a valid MAC.
     pub(crate) origin: Option<ForwardedFrom>,
+    /// What its `jwtrail-retried` says, if that is under a valid MAC.
+    pub(crate) retried: Option<Retried>,
 }
 
 /// Where a forwarded record came from (PROMISE, "Keys and partitions cannot be trusted").
@@ -68,10 +72,7 @@ pub(crate) struct Bounds {
     pub(crate) max_event_age: Duration,
     /// How many partitions the event topic has: the home partition's modulus.
     pub(crate) partitions: u32,
-    /// Seals and checks `jwtrail-forward` (HKDF-SHA256 of the ingest key, `forward`).
-    pub(crate) forward_key: std::sync::Arc<aws_lc_rs::hmac::Key>,
-    /// Seals and checks `jwtrail-tick` (HKDF-SHA256 of the ingest key, `tick`).
-    pub(crate) tick_key: std::sync::Arc<aws_lc_rs::hmac::Key>,
+    pub(crate) seals: Arc<Seals>,
     /// Checks the signatures of issuer kinds; `None` where nothing issues, and then none of them counts.
     pub(crate) ledger_key: Option<std::sync::Arc<aws_lc_rs::hmac::Key>>,
     pub(crate) log: crate::model::LogId,
@@ -96,6 +97,8 @@ crate::model::words! {
         ClickhouseRefused = "clickhouse_refused",
         /// An event, of a tenant of whose records too many cannot be one.
         TenantSetAside = "tenant_set_aside",
+        /// In the place of a summary, and not written by a walk of this installation.
+        NotSealed = "not_sealed",
     }
 }
 
@@ -127,7 +130,8 @@ pub(crate) fn decode<'r>(record: &Record<'r>, bounds: &Bounds) -> Result<Decoded
         Rejected { reason, field, masked, tenant }
     };
     let beside = beside_value(record).map_err(reject)?;
-    let origin = beside.forward.and_then(|header| forward::origin(header, value, &bounds.forward_key));
+    let origin = beside.forward.and_then(|header| forward::origin(header, value, &bounds.seals.forward));
+    let retried = if beside.is_retried { retried(record, &bounds.seals.retried) } else { None };
     let is_ledgers = || ledger::is_ledgers(record, origin.as_ref(), bounds);
     let Reading { mut event, masks, cut } = read(value, is_ledgers).map_err(reject)?;
     let received = origin.as_ref().map_or(record.append_time, |origin| origin.append_time);
@@ -154,7 +158,7 @@ pub(crate) fn decode<'r>(record: &Record<'r>, bounds: &Bounds) -> Result<Decoded
     if event.kind == Kind::Accepted && event.gateway_verdict.is_some_and(GatewayVerdict::is_refusal) {
         flags.set(Flag::VerdictConflict);
     }
-    Ok(Decoded { event, flags, leaks, origin })
+    Ok(Decoded { event, flags, leaks, origin, retried })
 }
 
 /// Masks every token and clear `jti` in bytes of any kind (a dead letter's value or key) and cuts the result at 32 KiB.
@@ -240,17 +244,20 @@ fn named_tenant(value: &[u8]) -> Option<TenantId> {
 /// What a record carries beside its value.
 struct Beside<'r> {
     forward: Option<&'r [u8]>,
+    /// Whether it says that it was held back, sealed or not.
+    is_retried: bool,
     leaks: Vec<Leak>,
 }
 
 fn beside_value<'r>(record: &Record<'r>) -> Result<Beside<'r>, Refusal> {
-    let mut beside = Beside { forward: None, leaks: Vec::new() };
+    let mut beside = Beside { forward: None, is_retried: false, leaks: Vec::new() };
     let mut bytes = 0;
     for header in record.headers.iter() {
         if header.name == forward::FORWARD_HEADER {
             beside.forward = Some(header.value);
             continue;
         }
+        beside.is_retried |= header.name == RETRIED_HEADER;
         bytes += header.name.len() + header.value.len();
         for part in [header.name.as_bytes(), header.value] {
             beside.leaks.extend(leaks_beside(part, || header_field(header.name)));

@@ -16,7 +16,7 @@ const TICK_HEADER: &str = "jwtrail-tick";
 /// A tick for `partition`, whose owner has walked up to `position`.
 pub(crate) fn tick(bounds: &Bounds, partition: PartitionId, position: Offset) -> NewRecord {
     let place = format!("{}/{partition}/{position}", bounds.log);
-    let mac = URL_SAFE_NO_PAD.encode(hmac::sign(&bounds.tick_key, place.as_bytes()));
+    let mac = URL_SAFE_NO_PAD.encode(hmac::sign(&bounds.seals.tick, place.as_bytes()));
     let header = (TICK_HEADER.to_owned(), format!("{place};{mac}").into_bytes());
     NewRecord { partition: Some(partition), headers: vec![header], ..NewRecord::default() }
 }
@@ -25,7 +25,7 @@ pub(crate) fn tick(bounds: &Bounds, partition: PartitionId, position: Offset) ->
 pub(crate) fn is_tick(record: &Record<'_>, bounds: &Bounds) -> bool {
     // An event never is: whoever could copy a tick's header must not hide it.
     record.value.is_empty()
-        && record.headers.get(TICK_HEADER).is_some_and(|header| is_sealed(header, &bounds.tick_key))
+        && record.headers.get(TICK_HEADER).is_some_and(|header| is_sealed(header, &bounds.seals.tick))
 }
 
 fn is_sealed(header: &[u8], key: &hmac::Key) -> bool {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::dead_letter::{self, Dead};
 use super::retention::Retention;
 use super::rows::{Reject, event_row, finding_row, origin_text, reject_row};
+use crate::keys::Seals;
 use crate::log::{NewRecord, Origin, Record, Topic};
 use crate::model::{Alert, Finding, FindingId, Offset, RuleId, UnixMs};
 use crate::pipeline::alert::{Alerted, Found};
@@ -104,6 +105,8 @@ pub(crate) struct Block {
     first: Offset,
     retention: Arc<Retention>,
     snapshots: Arc<str>,
+    /// Seal its summary.
+    seals: Arc<Seals>,
     events: Vec<u8>,
     values: Vec<u8>,
     ends: Vec<RowEnd>,
@@ -126,12 +129,19 @@ pub(crate) struct Block {
 
 impl Block {
     /// An empty block that begins at `first`. `snapshots` names what its records are walked with.
-    pub(crate) fn new(origin: Origin, first: Offset, retention: Arc<Retention>, snapshots: Arc<str>) -> Self {
+    pub(crate) fn new(
+        origin: Origin,
+        first: Offset,
+        retention: Arc<Retention>,
+        snapshots: Arc<str>,
+        seals: Arc<Seals>,
+    ) -> Self {
         Self {
             origin,
             first,
             retention,
             snapshots,
+            seals,
             events: Vec::new(),
             values: Vec::new(),
             ends: Vec::new(),
@@ -263,7 +273,7 @@ impl Block {
         }
         let left_out = self.tally.left_out();
         let summary = match self.origin.topic {
-            Topic::Events => self.tally.close(&self.origin, self.first, last),
+            Topic::Events => self.tally.close(&self.origin, (self.first, last), &self.seals),
             _ => None,
         };
         CutBlock {

@@ -81,7 +81,7 @@ fn describe_event(columns: &mut Columns) {
         ledger_mark: None,
         extra: None,
     };
-    let decoded = Decoded { event, flags: Flags::default(), leaks: Vec::new(), origin: None };
+    let decoded = Decoded { event, flags: Flags::default(), leaks: Vec::new(), origin: None, retried: None };
     let verdict = Verdict::Token(GatewayVerdict::Valid);
     let checked = Checked { decoded, verdict, proof: Proof::None, attested_by: None };
     let enriched = Enriched { checked, location: None, device: None, geo_build: Arc::from("") };

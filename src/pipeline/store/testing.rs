@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 
 use crate::clock::Clock;
+use crate::config::Secret;
+use crate::keys::Seals;
 pub(crate) use crate::log::Batch;
 use crate::log::journal::{Journal, JournalOptions};
 use crate::log::{Assigned, EventLog, MemberEvent, Membership, Record, Topic};
@@ -38,7 +39,7 @@ pub(crate) fn block_at(first: i64) -> Block {
 
 pub(crate) fn block_of(origin: Origin, first: i64) -> Block {
     let retention = Arc::new(retention_of(&[("acme", 30)]));
-    Block::new(origin, Offset::new(first).unwrap(), retention, "geo 1, rules 1".into())
+    Block::new(origin, Offset::new(first).unwrap(), retention, "geo 1, rules 1".into(), bounds().seals)
 }
 
 /// The append time of an offset: a second each.
@@ -127,8 +128,7 @@ pub(crate) fn bounds() -> Bounds {
     Bounds {
         max_event_age: Duration::from_secs(40 * 24 * 3600),
         partitions: 4,
-        forward_key: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &[7; 32])),
-        tick_key: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &[8; 32])),
+        seals: Arc::new(Seals::new(&Secret::new("of the tests".to_owned()))),
         ledger_key: None,
         log: origin().log,
     }

@@ -5,12 +5,12 @@ use std::hash::BuildHasher;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::{MAX_BYTES, record};
+use crate::keys::Seals;
 use crate::log::{NewRecord, Origin, Record};
 use crate::model::{
     EdgeHour, Event, Flag, HeartbeatSeen, Kind, NetworkKind, Offset, Runs, STEP_MS, Source, SourceSummary,
     Summary, SummaryVersion, UnixMs, Zone,
 };
-use crate::pipeline::decode::RETRIED_HEADER;
 use crate::pipeline::enrich::Enriched;
 
 /// What an entry takes in the record's JSON, at most, besides its names.
@@ -75,9 +75,7 @@ impl Tally {
                 self.bytes += source.step(sent_by.get().div_euclid(STEP_MS), room);
             }
             if event.source.zone == Zone::Edge && matches!(event.kind, Kind::Accepted | Kind::Rejected) {
-                // Its seal is not looked at: whoever could forge it could as well send the right time.
-                let retried = record.headers.get(RETRIED_HEADER).is_some();
-                self.bytes += source.edge(enriched, received_at, retried, room);
+                self.bytes += source.edge(enriched, received_at, room);
             }
         }
     }
@@ -114,8 +112,13 @@ impl Tally {
         self.left_out
     }
 
-    /// The record of the block `first..=last`; `None` if nothing was walked into it.
-    pub(crate) fn close(self, origin: &Origin, first: Offset, last: Offset) -> Option<NewRecord> {
+    /// The sealed record of the block `first..=last`; `None` if nothing was walked into it.
+    pub(crate) fn close(
+        self,
+        origin: &Origin,
+        (first, last): (Offset, Offset),
+        seals: &Seals,
+    ) -> Option<NewRecord> {
         let mut room = MAX_BYTES.saturating_sub(self.bytes);
         let summary = Summary {
             version: SummaryVersion,
@@ -128,7 +131,7 @@ impl Tally {
             sources: self.sources.into_iter().map(|source| source.close(&mut room)).collect(),
             left_out: self.left_out,
         };
-        Some(record(&summary))
+        Some(record(&summary, seals))
     }
 }
 
@@ -189,7 +192,7 @@ impl SourceTally {
         0
     }
 
-    fn edge(&mut self, enriched: &Enriched<'_>, received_at: UnixMs, retried: bool, room: usize) -> usize {
+    fn edge(&mut self, enriched: &Enriched<'_>, received_at: UnixMs, room: usize) -> usize {
         let decoded = &enriched.checked.decoded;
         let kind = enriched.location.as_ref().map(|location| location.network.kind);
         let without_client_ip = matches!(kind, Some(NetworkKind::Private | NetworkKind::Cdn));
@@ -207,7 +210,7 @@ impl SourceTally {
         };
         hours[place].uses += 1;
         hours[place].without_client_ip += u64::from(without_client_ip);
-        hours[place].off_clock += u64::from(is_off && !retried);
+        hours[place].off_clock += u64::from(is_off && decoded.retried.is_none());
         taken
     }
 

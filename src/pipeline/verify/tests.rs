@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::config::{Gateway, Issuer, JwksSource, Secret, SigningKey, SigningMaterial, Tenant};
+use crate::keys::Seals;
 use crate::log::{Batch, NewRecord};
 use crate::model::{ClaimedToken, Flags, Kind, Offset, PartitionId, Source, TenantId, Zone};
 use crate::pipeline::decode::{Bounds, decode, forward};
@@ -168,7 +169,7 @@ fn verdict_under(trust: &Trust, event: &str, mut header: Option<String>) -> Stri
         ledger_mark: None,
         extra: None,
     };
-    let decoded = Decoded { event, flags: Flags::default(), leaks: Vec::new(), origin: None };
+    let decoded = Decoded { event, flags: Flags::default(), leaks: Vec::new(), origin: None, retried: None };
     let mut batch = Batch::default();
     batch.clear(PartitionId(0));
     let headers = header.as_deref().map(|header| (SIGNATURE_HEADER, header.as_bytes()));
@@ -484,8 +485,7 @@ fn a_signature_outlives_the_masking_of_a_forwarded_record() {
         let bounds = Bounds {
             max_event_age: Duration::from_secs(24 * 3600),
             partitions: 4,
-            forward_key: std::sync::Arc::new(hmac(seal)),
-            tick_key: std::sync::Arc::new(hmac(seal)),
+            seals: std::sync::Arc::new(Seals::new(&Secret::new(seal.to_owned()))),
             ledger_key: None,
             log: "0".repeat(32).try_into().unwrap(),
         };

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Boxed, Filling, LaneError, OwnedLane};
+use super::{Boxed, Filling, LaneError, OwnedLane, new_block};
 use crate::model::PartitionId;
 use crate::pipeline::corridor::Context;
 use crate::pipeline::detect::Checkpoint;
 use crate::pipeline::patience::Patience;
 use crate::pipeline::settle::Settler;
-use crate::pipeline::store::{Block, CutBlock, Origin, Put, Stored};
+use crate::pipeline::store::{CutBlock, Origin, Put, Stored};
 use crate::telemetry::Stage;
 
 /// A block on its way to ClickHouse.
@@ -69,8 +69,7 @@ impl OwnedLane {
         let Filling { mut walk, block, position } = self.filling.take()?;
         let snapshots = self.context.snapshots();
         let origin = Origin { log: self.log.clone(), topic: self.course.topic(), partition: self.partition };
-        let next =
-            Block::new(origin, position, Arc::clone(&self.context.retention), Arc::clone(&snapshots.name));
+        let next = new_block(&self.context, origin, position, Arc::clone(&snapshots.name));
         walk.use_snapshots(snapshots);
         let size = walk.size();
         self.context.gauges.detector(self.course.topic(), self.partition, size, &self.context.metrics);

@@ -50,7 +50,7 @@ pub(super) fn partitions_of(course: Course) -> impl Iterator<Item = PartitionId>
     (0..partitions).map(PartitionId)
 }
 
-pub(super) fn retried_key() -> hmac::Key {
+pub(super) fn retried_key() -> aws_lc_rs::hmac::Key {
     crate::keys::retried(&Secret::new("of the tests".to_owned()))
 }
 
@@ -85,7 +85,6 @@ impl House {
             workers: Workers::start(1).unwrap(),
             snapshots: Arc::new(move || snapshots(number.load(Ordering::Relaxed))),
             bounds: walk_bounds(),
-            retried_key: retried_key(),
             adopt: None,
             // Blocks are cut after a moment: a history has many.
             pace: Pace {

@@ -35,6 +35,7 @@ pub(super) fn message(code: RefusalCode, field: &str) -> String {
         RejectReason::TenantSetAside => {
             "the tenant is set aside: too much of what it sends is no event".to_owned()
         }
+        RejectReason::NotSealed => format!("{name} is not for others to write"),
     }
 }
 

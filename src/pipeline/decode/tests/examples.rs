@@ -102,8 +102,8 @@ fn everything_refused_is_refused_for_its_reason_by_schema_and_code() {
             assert!(!validator.is_valid(&json), "{name} does not validate");
         }
     }
-    // What is refused although it is an event.
-    let later = [RejectReason::ClickhouseRefused, RejectReason::TenantSetAside];
+    // What is refused although it is an event, and what is refused where no event belongs.
+    let later = [RejectReason::ClickhouseRefused, RejectReason::TenantSetAside, RejectReason::NotSealed];
     for reason in RejectReason::ALL.iter().filter(|reason| !later.contains(reason)) {
         assert!(reasons.contains(reason), "{reason} has an example");
     }

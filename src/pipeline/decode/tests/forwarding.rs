@@ -156,13 +156,40 @@ fn what_was_forwarded_is_clamped_by_where_it_was_appended_first() {
     let (partition, append_time, attested_by) = (PartitionId(1), early, None);
     let origin = ForwardedFrom { log, partition, offset, append_time, hops: 1, attested_by };
     let value = example_with("/time", json!(early.to_string()));
-    let header = super::super::forward::seal(&origin, &value, &bounds.forward_key);
+    let header = super::super::forward::seal(&origin, &value, &bounds.seals.forward);
     let record = NewRecord { headers: vec![("jwtrail-forward".to_owned(), header.into())], ..bare(value) };
     with(&record, |decoded| {
         let decoded = decoded.unwrap();
         assert_eq!(decoded.event.time, early);
         assert!(!decoded.flags.has(Flag::ClockSkewed));
     });
+}
+
+/// A record that was held back, and holds a token: its copy's value is another one, and it is held back all the same.
+#[test]
+fn the_copy_of_a_record_that_was_held_back_says_so() {
+    let (token, _) = jws(r#"{"alg":"ES256"}"#);
+    let written = example().to_string();
+    let masked_by_the_walk = written.replace("Mozilla", &token.replace('e', "\\u0065"));
+    let seals = bounds().seals;
+    let said = |record: &NewRecord| with(record, |decoded| decoded.unwrap().retried);
+    for (value, is_rewritten) in [(written, false), (masked_by_the_walk, true)] {
+        let seal = with(&bare(value.clone()), |decoded| {
+            seal_retried(&decoded.unwrap().event, value.as_bytes(), received(), &seals.retried)
+        });
+        let headers = |seal: String| vec![(RETRIED_HEADER.to_owned(), seal.into_bytes())];
+        let record = NewRecord { headers: headers(seal), ..bare(value.clone()) };
+        let (copy, _) = walk(&record, elsewhere(&record));
+        let copy = copy.unwrap();
+        assert_eq!(copy.value != value.as_bytes(), is_rewritten);
+        assert!(said(&record).is_some_and(|retried| retried.tenant == "acme"));
+        assert_eq!(said(&copy), said(&record));
+        // What anyone wrote there is not carried on.
+        let forged = NewRecord { headers: headers("1".to_owned()), ..bare(value) };
+        assert_eq!(said(&forged), None);
+        let (copy, _) = walk(&forged, elsewhere(&forged));
+        assert!(copy.unwrap().headers.iter().all(|(name, _)| name != RETRIED_HEADER));
+    }
 }
 
 #[test]

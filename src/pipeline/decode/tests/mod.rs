@@ -15,6 +15,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::*;
+use crate::config::Secret;
 use crate::log::{Batch, NewRecord};
 use crate::model::{LogId, Offset, UnixMs};
 
@@ -28,8 +29,7 @@ pub(super) fn bounds() -> Bounds {
     Bounds {
         max_event_age: Duration::from_secs(40 * 24 * 3600),
         partitions: 4,
-        forward_key: std::sync::Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &[7; 32])),
-        tick_key: std::sync::Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &[8; 32])),
+        seals: Arc::new(Seals::new(&Secret::new("of the tests".to_owned()))),
         ledger_key: Some(std::sync::Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &[9; 32]))),
         log: LogId::try_from(LOG.to_owned()).unwrap(),
     }

@@ -30,16 +30,19 @@ fn anyone_elses_is_a_dead_letter() {
         *value = change(std::str::from_utf8(value).unwrap()).into_bytes();
         record
     };
-    let other_key = std::sync::Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &[9; 32]));
+    let sealed_with = |tick_key: hmac::Key| {
+        let seals = Seals { tick: tick_key, ..Seals::new(&Secret::new("of the tests".to_owned())) };
+        tick(&Bounds { seals: Arc::new(seals), ..bounds() }, PartitionId(0), Offset::ZERO)
+    };
     let forged = [
         bare(""),
         with_header(|_| String::new()),
         with_header(|header| header.split_once(';').unwrap().0.to_owned()),
         with_header(|header| header.replacen("/0/17;", "/0/18;", 1)),
         with_header(|header| header[..header.len() - 2].to_owned()),
-        tick(&Bounds { tick_key: other_key, ..bounds() }, PartitionId(0), Offset::ZERO),
+        sealed_with(hmac::Key::new(hmac::HMAC_SHA256, &[9; 32])),
         // What seals a forward does not seal a tick.
-        tick(&Bounds { tick_key: bounds().forward_key, ..bounds() }, PartitionId(0), Offset::ZERO),
+        sealed_with(bounds().seals.forward.clone()),
     ];
     for record in forged {
         assert!(!is_one(&record), "{:?}", record.headers);

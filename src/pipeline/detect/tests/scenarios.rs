@@ -16,7 +16,8 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::story::tell;
-use crate::config::{Backend, ClientBackends, Egress, GeoFiles, Issuer};
+use crate::config::{Backend, ClientBackends, Egress, GeoFiles, Issuer, Secret};
+use crate::keys::Seals;
 use crate::log::{Batch, Origin, Record, Topic};
 use crate::model::{Alert, Case, LogId, Offset, PartitionId, RuleId, Step, UnixMs};
 use crate::pipeline::alert::{Found, Policy, alert, judge};
@@ -43,8 +44,7 @@ impl Rooms {
         let bounds = Bounds {
             max_event_age: Duration::from_secs(40 * 24 * 3_600),
             partitions: 1,
-            forward_key: Arc::new(key()),
-            tick_key: Arc::new(key()),
+            seals: Arc::new(Seals::new(&Secret::new("of the tests".to_owned()))),
             ledger_key: None,
             log: log.clone(),
         };
@@ -99,11 +99,13 @@ impl Rooms {
 
     /// The block of one record, as the second walk sees it a second later.
     fn second_walk(&self, gateways: &mut GatewayDetector, tally: Tally, record: &Record<'_>) -> Found {
-        let summary = tally.close(&self.origin, record.offset, record.offset).unwrap();
+        let seals = &self.bounds.seals;
+        let summary = tally.close(&self.origin, (record.offset, record.offset), seals).unwrap();
         let mut batch = Batch::default();
-        batch.push(record.offset, record.append_time + Duration::from_secs(1), None, &summary.value, []);
+        let headers = summary.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
+        batch.push(record.offset, record.append_time + Duration::from_secs(1), None, &summary.value, headers);
         let record = batch.iter().next().unwrap();
-        let cases = gateways.detect(&summarize::read(&record).unwrap(), &record, &self.rules);
+        let cases = gateways.detect(&summarize::read(&record, seals).unwrap(), &record, &self.rules);
         judge(cases, &self.policy, &Origin { topic: Topic::Summaries, ..self.origin.clone() })
     }
 

@@ -233,7 +233,8 @@ impl Line {
                 Extra(self.claims.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect())
             }),
         };
-        let decoded = Decoded { event, flags: self.flags, leaks: self.leaks.clone(), origin: None };
+        let decoded =
+            Decoded { event, flags: self.flags, leaks: self.leaks.clone(), origin: None, retried: None };
         let (verdict, proof) = (Verdict::Token(self.verdict), Proof::None);
         let checked = Checked { decoded, verdict, proof, attested_by: None };
         Enriched {
