@@ -49,6 +49,7 @@ impl Setting {
             partitions: 1,
             seals: Arc::new(keys::Seals::new(&ingest_key)),
             ledger_key: None,
+            forwarded_through: None,
             log: LogId::draw(),
         };
         Ok(Self { snapshots, bounds, retention: Arc::new(Retention::new(config)), door })

@@ -411,6 +411,7 @@ fn bounds(config: &Config, ingest_key: &Secret, partitions: u32) -> anyhow::Resu
         partitions,
         seals: Arc::new(keys::Seals::new(ingest_key)),
         ledger_key: master.map(|master| Arc::new(master.ledger())),
+        forwarded_through: None,
         log: LogId::draw(),
     })
 }

@@ -44,6 +44,7 @@ fn walk_of(signatures: Signatures) -> Walk {
         partitions: 1,
         seals: Arc::new(Seals::new(&Secret::new("of the tests".to_owned()))),
         ledger_key: None,
+        forwarded_through: None,
         log: LogId::try_from("0".repeat(32)).unwrap(),
     };
     Walk::new(bounds, snapshots, PartitionId(0))

@@ -52,7 +52,11 @@ pub(super) async fn remember(
     snapshots: Snapshots,
 ) -> Result<Remembered, LaneError> {
     let (began, partition, topic) = (Instant::now(), assigned.partition, course.topic());
-    let bounds = decode::Bounds { log: adopted.log.clone(), ..context.bounds.clone() };
+    let bounds = decode::Bounds {
+        log: adopted.log.clone(),
+        forwarded_through: adopted.ask_through,
+        ..context.bounds.clone()
+    };
     let Remembered { walk, state } = if course.has_checkpoints() {
         let found = patience.wait_out(|| read_state(context, partition, &adopted.log)).await?;
         let state = adopted.state;

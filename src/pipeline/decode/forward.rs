@@ -105,7 +105,13 @@ pub(crate) fn forward(
     };
     let mut headers = clean_headers(record);
     headers.push((FORWARD_HEADER.to_owned(), seal(&origin, &value, &bounds.seals.forward).into_bytes()));
-    if let Some(Retried { since, .. }) = decoded.retried {
+    let may_be_there = bounds.forwarded_through.is_some_and(|through| record.offset <= through);
+    let since = match decoded.retried {
+        Some(Retried { since, .. }) => Some(since),
+        // A copy was made of it after it came.
+        None => Some(record.append_time).filter(|_| may_be_there),
+    };
+    if let Some(since) = since {
         headers.push(retried_header(&decoded.event, &value, since, bounds));
     }
     Some(NewRecord { key: Some(key), partition: None, value, headers })

@@ -63,6 +63,7 @@ fn bounds() -> super::Bounds {
         partitions: 4,
         seals: std::sync::Arc::new(crate::keys::Seals::new(&ingest_key)),
         ledger_key: None,
+        forwarded_through: None,
         log: LogId::draw(),
     }
 }

@@ -24,7 +24,9 @@ use std::time::Duration;
 
 use crate::keys::Seals;
 use crate::log::Record;
-use crate::model::{Event, Flag, Flags, GatewayVerdict, Kind, Leak, LeakOwner, PartitionId, TenantId};
+use crate::model::{
+    Event, Flag, Flags, GatewayVerdict, Kind, Leak, LeakOwner, Offset, PartitionId, TenantId,
+};
 use reader::{Fault, Mask, Reader};
 use schema::Draft;
 
@@ -75,6 +77,9 @@ pub(crate) struct Bounds {
     pub(crate) seals: Arc<Seals>,
     /// Checks the signatures of issuer kinds; `None` where nothing issues, and then none of them counts.
     pub(crate) ledger_key: Option<std::sync::Arc<aws_lc_rs::hmac::Key>>,
+    /// Records up to here may have been forwarded before, and nobody knows: their copies are retried, so that each is
+    /// looked up at home.
+    pub(crate) forwarded_through: Option<Offset>,
     pub(crate) log: crate::model::LogId,
 }
 

@@ -33,8 +33,8 @@ pub(crate) struct Adopted {
     /// What `jwtrail.state` holds is the state before this offset: never beyond `resume_at`, and all records from it on
     /// are in the log. `None`: there is no checkpoint to go by.
     pub(crate) state: Option<Offset>,
-    /// Up to here rows may already be in ClickHouse: every commit below says so to the next owner, too.
-    pub(super) ask_through: Option<Offset>,
+    /// Up to here rows may already be in ClickHouse, and copies at home: every commit below says so to the next owner, too.
+    pub(crate) ask_through: Option<Offset>,
     /// Records that the log dropped before they were walked: the finding `log_truncated`, and a metric.
     pub(crate) truncated: Option<Truncated>,
     /// A commit of ours stands that says all of this.
@@ -119,6 +119,13 @@ impl Bounds {
 
     fn cannot(self, choice: Adopt, why: &'static str) -> SettleError {
         SettleError::CannotAdopt { partition: self.partition, choice, why }
+    }
+
+    /// The same log from `at` on, which a former owner may have walked further, and nobody knows how far: the log's end is
+    /// the bound of that.
+    fn asking(self, log: LogId, at: Offset) -> Adopted {
+        let ask_through = self.end.before().filter(|&last| last >= at);
+        Adopted { ask_through, ..Adopted::fresh(log, at) }
     }
 
     fn new_log(self) -> Adopted {
@@ -207,8 +214,7 @@ pub(super) fn start(
             }
             Some(Adopt::Commit) => Ok(match stored {
                 Some((stored, Witness::Same | Witness::TruncatedAway)) => {
-                    let ask_through = Some(stored.offset).filter(|&offset| offset >= committed);
-                    Adopted { ask_through, ..Adopted::fresh(stored.log, committed) }
+                    bounds.asking(stored.log, committed)
                 }
                 Some((_, Witness::Other)) | None => Adopted::fresh(LogId::draw(), committed),
             }),
@@ -235,11 +241,11 @@ pub(super) fn start(
     }
 }
 
-/// The same log, after the last block whose line says that it is whole. Rows of the next one may be there in part.
+/// The same log, after the last block whose line says that it is whole. Rows of the next one may be there in part, and
+/// what it forwarded is at home, with rows or without.
 fn after_rows(bounds: Bounds, stored: LastStored) -> Adopted {
     let after_line = stored.settled.map_or(bounds.start, |last| last.resume_after().offset());
     let resume_at = after_line.max(bounds.start);
-    let ask_through = Some(stored.offset).filter(|&offset| offset >= resume_at);
     let truncated = Some(Truncated { from: after_line, to: resume_at }).filter(|gone| gone.from < gone.to);
-    Adopted { ask_through, truncated, ..Adopted::fresh(stored.log, resume_at) }
+    Adopted { truncated, ..bounds.asking(stored.log, resume_at) }
 }

@@ -16,8 +16,8 @@ pub(super) struct Metadata {
     pub(super) end: Option<Offset>,
     /// The first offset that the last checkpoint in `jwtrail.state` does not know of; `None` where there is none to go by.
     pub(super) state: Option<Offset>,
-    /// Up to here ClickHouse may hold rows of blocks whose ends nobody knows any more, as where a commit expired. Rare: not
-    /// written where there is none.
+    /// Up to here ClickHouse may hold rows of blocks whose ends nobody knows any more, and home partitions what those
+    /// forwarded, as where a commit expired. Rare: not written where there is none.
     #[serde(default)]
     pub(super) ask: Option<Offset>,
 }

@@ -130,6 +130,7 @@ pub(crate) fn bounds() -> Bounds {
         partitions: 4,
         seals: Arc::new(Seals::new(&Secret::new("of the tests".to_owned()))),
         ledger_key: None,
+        forwarded_through: None,
         log: origin().log,
     }
 }

@@ -33,6 +33,7 @@ fn bounds() -> Bounds {
         partitions: 1,
         seals: Arc::new(seals()),
         ledger_key: None,
+        forwarded_through: None,
         log: origin().log,
     }
 }

@@ -487,6 +487,7 @@ fn a_signature_outlives_the_masking_of_a_forwarded_record() {
             partitions: 4,
             seals: std::sync::Arc::new(Seals::new(&Secret::new(seal.to_owned()))),
             ledger_key: None,
+            forwarded_through: None,
             log: "0".repeat(32).try_into().unwrap(),
         };
         let mut checked = verify(decode(&record, &bounds).unwrap(), &record, trust);

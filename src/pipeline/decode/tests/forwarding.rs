@@ -192,6 +192,22 @@ fn the_copy_of_a_record_that_was_held_back_says_so() {
     }
 }
 
+/// A commit expired, so that nobody knows what was forwarded.
+#[test]
+fn what_may_have_been_forwarded_before_says_so() {
+    let record = bare(example().to_string());
+    let batch = batch(&record);
+    let here = elsewhere(&record);
+    for (through, expected) in [(None, None), (Some(16), None), (Some(17), Some(received()))] {
+        let bounds = Bounds { forwarded_through: through.and_then(Offset::new), ..bounds() };
+        let copy = batch
+            .iter()
+            .find_map(|record| forward(&mut decode(&record, &bounds).unwrap(), None, &record, &bounds, here));
+        let since = with(&copy.unwrap(), |decoded| decoded.unwrap().retried.map(|retried| retried.since));
+        assert_eq!(since, expected, "{through:?}");
+    }
+}
+
 #[test]
 fn the_copy_of_a_masked_record_holds_no_token_and_tells_of_it_again() {
     let (token, token_ref) = jws(r#"{"alg":"ES256"}"#);

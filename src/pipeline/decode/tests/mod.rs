@@ -31,6 +31,7 @@ pub(super) fn bounds() -> Bounds {
         partitions: 4,
         seals: Arc::new(Seals::new(&Secret::new("of the tests".to_owned()))),
         ledger_key: Some(std::sync::Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &[9; 32]))),
+        forwarded_through: None,
         log: LogId::try_from(LOG.to_owned()).unwrap(),
     }
 }

@@ -46,6 +46,7 @@ impl Rooms {
             partitions: 1,
             seals: Arc::new(Seals::new(&Secret::new("of the tests".to_owned()))),
             ledger_key: None,
+            forwarded_through: None,
             log: log.clone(),
         };
         let overlay = Some(scenarios().join("overlay.csv"));

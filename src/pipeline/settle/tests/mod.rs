@@ -125,28 +125,30 @@ fn without_a_commit_of_ours_the_last_row_is_the_witness() {
     let none = None;
     // No commit, no rows: the first owner ever.
     check(None, none, None, "new log at 100");
-    // The commit has expired. After the last row, or after the last block that has its line: rows beyond are asked for.
-    check(None, Some((149, Some(149), Same)), None, "same log at 150");
-    check(None, Some((149, Some(155), Same)), None, "same log at 156");
-    check(None, Some((149, Some(139), Same)), None, "same log at 140, ask through 149");
-    check(None, Some((149, None, Same)), None, "same log at 100, ask through 149");
+    // The commit has expired. After the last block that has its line: what the next one left is asked for, and how far
+    // that went nobody knows.
+    check(None, Some((149, Some(149), Same)), None, "same log at 150, ask through 199");
+    check(None, Some((149, Some(155), Same)), None, "same log at 156, ask through 199");
+    check(None, Some((149, Some(139), Same)), None, "same log at 140, ask through 199");
+    check(None, Some((199, Some(199), Same)), None, "same log at 200");
+    check(None, Some((149, None, Same)), None, "same log at 100, ask through 199");
     // A recreated topic, a wiped journal, a move to Kafka.
     check(None, Some((149, Some(149), Other)), None, "new log at 100");
     // Nobody can tell.
     let away = Some((49, Some(49), TruncatedAway));
     check(None, away, None, "adoption_undecided");
     check(None, away, Some(Adopt::Commit), "adoption_impossible");
-    check(None, away, Some(Adopt::Rows), "same log at 100, lost 50-100");
+    check(None, away, Some(Adopt::Rows), "same log at 100, lost 50-100, ask through 199");
     check(None, away, Some(Adopt::Beginning), "new log at 100");
     // An operator's reset.
     let rows = Some((149, Some(149), Same));
     check(Some(120), rows, None, "adoption_undecided");
     check(Some(120), none, None, "adoption_undecided");
-    check(Some(120), rows, Some(Adopt::Commit), "same log at 120, ask through 149");
-    check(Some(160), rows, Some(Adopt::Commit), "same log at 160");
+    check(Some(120), rows, Some(Adopt::Commit), "same log at 120, ask through 199");
+    check(Some(160), rows, Some(Adopt::Commit), "same log at 160, ask through 199");
     check(Some(120), none, Some(Adopt::Commit), "new log at 120");
     check(Some(250), rows, Some(Adopt::Commit), "adoption_impossible");
-    check(Some(120), rows, Some(Adopt::Rows), "same log at 150");
+    check(Some(120), rows, Some(Adopt::Rows), "same log at 150, ask through 199");
     check(Some(120), none, Some(Adopt::Rows), "adoption_impossible");
     check(Some(120), rows, Some(Adopt::Beginning), "new log at 100");
 }
