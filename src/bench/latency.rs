@@ -98,7 +98,8 @@ impl Load<'_> {
         let mut latencies_ms = Vec::with_capacity(self.all);
         while latencies_ms.len() < self.all {
             tokio::time::sleep(LOOK_EVERY).await;
-            let rows: u64 = self.way.client.query("SELECT count() FROM events").fetch_one().await?;
+            let client = &self.way.client;
+            let rows: u64 = client.answered(client.query("SELECT count() FROM events").fetch_one()).await?;
             let (now, rows) = (self.clock.now(), usize::try_from(rows)?.saturating_sub(FIRST));
             let due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
             let seen = latencies_ms.len().min(rows)..rows.min(due.len());

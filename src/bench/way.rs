@@ -104,6 +104,8 @@ impl Ends {
             password: self.password.clone(),
             analyst_password: Secret::new(String::new()),
             database: format!("bench_{}", Random::hex::<6>()),
+            answer_within: Duration::from_secs(30),
+            insert_within: Duration::from_secs(180),
         });
         migrate(&client).await?;
         floor::make_table(&client).await?;

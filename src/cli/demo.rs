@@ -95,11 +95,10 @@ impl Demo {
         // What was sent a moment ago is still on its way to ClickHouse.
         wait_for_settling(node).await;
         let found = found_since(client, began).await.context("asking ClickHouse for the demo's cases")?;
-        let rows: u64 = client
+        let rows = client
             .query("SELECT count() FROM events WHERE received_at >= fromUnixTimestamp64Milli(?)")
-            .bind(began.get())
-            .fetch_one()
-            .await?;
+            .bind(began.get());
+        let rows: u64 = client.answered(rows.fetch_one()).await?;
         let alerts = *self.count.lock().unwrap_or_else(PoisonError::into_inner);
         let sent = node.metrics.door_events_accepted.get();
         let waiting = sent.saturating_sub(rows);
@@ -162,14 +161,13 @@ async fn wait_for_settling(node: &Node) {
 /// The cases that events since `began` belong to.
 async fn found_since(client: &Client, began: UnixMs) -> anyhow::Result<Vec<Found>> {
     type Row = (String, String, String, String, String, i64, i64, bool);
-    let rows: Vec<Row> = client
+    let rows = client
         .query(
             "SELECT rule, tenant, sub, client_id, gateway, toUnixTimestamp64Milli(first_time), \
              toUnixTimestamp64Milli(last_time), is_alert FROM findings WHERE last_time >= fromUnixTimestamp64Milli(?)",
         )
-        .bind(began.get())
-        .fetch_all()
-        .await?;
+        .bind(began.get());
+    let rows: Vec<Row> = client.answered(rows.fetch_all()).await?;
     let found = rows.into_iter().filter_map(|(rule, tenant, sub, client_id, gateway, from, to, is_alert)| {
         let rule = RuleId::parse(&rule)?;
         let who = [sub, client_id, gateway];

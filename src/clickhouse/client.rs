@@ -10,18 +10,17 @@ use crate::config::ClickHouseConfig;
 
 /// One chunk of an INSERT's body: large enough for LZ4 and the socket, small beside a block.
 const CHUNK_BYTES: usize = 1 << 20;
-/// How long ClickHouse may take for one chunk, and for the answer after the last. An insert that takes longer is
-/// unclear, and is asked about.
-const SEND_TIMEOUT: Duration = Duration::from_secs(30);
-const END_TIMEOUT: Duration = Duration::from_secs(180);
-/// How long a question may wait for its whole answer: a ClickHouse that is frozen keeps its connections open.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// ClickHouse, with one database. Cheap to clone; connections are pooled.
 #[derive(Clone)]
 pub(crate) struct Client {
     http: clickhouse::Client,
     database: String,
+    /// How long a question may wait for its whole answer, and an insert for one chunk to be taken: a ClickHouse that is
+    /// frozen keeps its connections open.
+    answer_within: Duration,
+    /// How long an insert may take after its last chunk, or a statement that changes the schema. An insert that takes
+    /// longer is unclear, and is asked about.
+    insert_within: Duration,
 }
 
 /// What an INSERT carries besides its rows.
@@ -33,13 +32,6 @@ pub(crate) struct InsertLabel<'a> {
     pub(crate) log_comment: Option<&'a str>,
 }
 
-/// What ClickHouse answers to a question, or `Unavailable` if it takes too long.
-pub(crate) async fn answered<T>(
-    answer: impl Future<Output = Result<T, clickhouse::error::Error>>,
-) -> Result<T, ClickHouseError> {
-    within(ANSWER_TIMEOUT, answer).await
-}
-
 async fn within<T>(
     limit: Duration,
     answer: impl Future<Output = Result<T, clickhouse::error::Error>>,
@@ -48,17 +40,6 @@ async fn within<T>(
         Ok(answer) => Ok(answer?),
         Err(_) => Err(ClickHouseError::Unavailable(format!("no answer within {} s", limit.as_secs()))),
     }
-}
-
-/// The query's answer as JSON, a row a line.
-pub(crate) async fn json_rows(query: clickhouse::query::Query) -> Result<Bytes, ClickHouseError> {
-    let query = query
-        .with_setting("output_format_json_quote_64bit_integers", "0")
-        .with_setting("date_time_output_format", "iso")
-        // Times within the evidence stay the texts that they are.
-        .with_setting("input_format_try_infer_datetimes", "0")
-        .with_setting("input_format_try_infer_dates", "0");
-    answered(async { query.fetch_bytes("JSONEachRow")?.collect().await }).await
 }
 
 impl Client {
@@ -76,7 +57,12 @@ impl Client {
             .with_password(config.password.expose())
             .with_compression(compression)
             .with_product_info("jwtrail", env!("CARGO_PKG_VERSION"));
-        Self { http, database: config.database.clone() }
+        Self {
+            http,
+            database: config.database.clone(),
+            answer_within: config.answer_within,
+            insert_within: config.insert_within,
+        }
     }
 
     pub(crate) fn database(&self) -> &str {
@@ -88,14 +74,37 @@ impl Client {
         self.http.query(sql).with_setting("database", &self.database)
     }
 
+    /// What ClickHouse answers to a question, or `Unavailable` if it takes too long.
+    pub(crate) async fn answered<T>(
+        &self,
+        answer: impl Future<Output = Result<T, clickhouse::error::Error>>,
+    ) -> Result<T, ClickHouseError> {
+        within(self.answer_within, answer).await
+    }
+
+    /// The query's answer as JSON, a row a line.
+    pub(crate) async fn json_rows(&self, query: clickhouse::query::Query) -> Result<Bytes, ClickHouseError> {
+        let query = query
+            .with_setting("output_format_json_quote_64bit_integers", "0")
+            .with_setting("date_time_output_format", "iso")
+            // Times within the evidence stay the texts that they are.
+            .with_setting("input_format_try_infer_datetimes", "0")
+            .with_setting("input_format_try_infer_dates", "0");
+        self.answered(async { query.fetch_bytes("JSONEachRow")?.collect().await }).await
+    }
+
     /// Runs a statement as it is (`?` means nothing), in our database.
     pub(crate) async fn execute(&self, sql: &str) -> Result<(), ClickHouseError> {
-        within(END_TIMEOUT, self.http.query_raw(sql).with_setting("database", &self.database).execute()).await
+        within(
+            self.insert_within,
+            self.http.query_raw(sql).with_setting("database", &self.database).execute(),
+        )
+        .await
     }
 
     /// Runs a statement outside our database, which may not exist yet.
     pub(super) async fn execute_outside(&self, sql: &str) -> Result<(), ClickHouseError> {
-        answered(self.http.query_raw(sql).execute()).await
+        self.answered(self.http.query_raw(sql).execute()).await
     }
 
     /// Whether ClickHouse answers.
@@ -115,7 +124,7 @@ impl Client {
         let mut insert = self
             .http
             .insert_formatted_with(sql)
-            .with_timeouts(Some(SEND_TIMEOUT), Some(END_TIMEOUT))
+            .with_timeouts(Some(self.answer_within), Some(self.insert_within))
             .with_setting("database", &self.database)
             // A server may have it on by default: then an answer would not mean that the rows are stored.
             .with_setting("async_insert", "0");
@@ -143,7 +152,7 @@ impl Client {
         let sql = "SELECT name, type FROM system.columns WHERE database = ? AND table = ?";
         let query = self.http.query(sql).bind(&self.database).bind(table);
         let there: HashMap<String, String> =
-            answered(query.fetch_all::<(String, String)>()).await?.into_iter().collect();
+            self.answered(query.fetch_all::<(String, String)>()).await?.into_iter().collect();
         match columns.0.iter().find(|(name, kind)| there.get(*name) != Some(kind)) {
             None => Ok(()),
             Some((name, _)) => Err(ClickHouseError::SchemaDiffers { table, column: (*name).to_owned() }),

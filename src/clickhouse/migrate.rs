@@ -1,6 +1,5 @@
 //! Brings the database to the schema of `schemas/clickhouse/`: idempotent, versioned, each file applied once.
 
-use super::client::answered;
 use super::{ClickHouseError, Client};
 
 /// One schema file, embedded in the binary.
@@ -27,11 +26,12 @@ const MIGRATIONS: &[Migration] = migrations! {
     3 "0003_accounts",
     4 "0004_triage",
     5 "0005_events_per_minute",
+    6 "0006_findings_alike",
 };
 
 /// Creates the database and applies the schema files that are missing. Returns the names of those it applied.
 ///
-/// Two that run at once do no harm: every statement is `IF NOT EXISTS`, and a version noted twice is one version.
+/// Two that run at once do no harm: every statement may be run again, and a version noted twice is one version.
 pub(crate) async fn migrate(client: &Client) -> Result<Vec<&'static str>, ClickHouseError> {
     client.execute_outside(&format!("CREATE DATABASE IF NOT EXISTS `{}`", client.database())).await?;
     client
@@ -43,7 +43,7 @@ pub(crate) async fn migrate(client: &Client) -> Result<Vec<&'static str>, ClickH
         )
         .await?;
     let noted = client.query("SELECT version, checksum FROM schema_versions FINAL ORDER BY version");
-    let applied: Vec<(u32, String)> = answered(noted.fetch_all()).await?;
+    let applied: Vec<(u32, String)> = client.answered(noted.fetch_all()).await?;
     let known = MIGRATIONS.last().map_or(0, |last| last.version);
     if let Some(&(found, _)) = applied.iter().find(|(version, _)| *version > known) {
         return Err(ClickHouseError::SchemaNewer { found, known });
@@ -69,7 +69,7 @@ async fn apply(client: &Client, migration: &Migration, checksum: &str) -> Result
     }
     let note = "INSERT INTO schema_versions (version, name, checksum) VALUES (?, ?, ?)";
     let note = client.query(note).bind(migration.version).bind(migration.name).bind(checksum);
-    answered(note.execute()).await
+    client.answered(note.execute()).await
 }
 
 /// The statements of a schema file. The files keep to one rule: a statement ends with `;` at a line's end, and no

@@ -10,7 +10,7 @@ pub(crate) mod engine;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub(crate) use client::{Client, InsertLabel, answered, json_rows};
+pub(crate) use client::{Client, InsertLabel};
 pub(crate) use error::ClickHouseError;
 pub(crate) use migrate::migrate;
 pub(crate) use rowbinary::{Columns, RowSink};

@@ -153,6 +153,8 @@ fn config(database: &str, listen: SocketAddr) -> ClickHouseConfig {
         password: Secret::new(PASSWORD.to_owned()),
         analyst_password: Secret::new(String::new()),
         database: database.to_owned(),
+        answer_within: Duration::from_secs(30),
+        insert_within: Duration::from_secs(180),
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
     LogFormat, MissingCredentials, RedisConfig, Secret, Signatures, SigningAlg, SigningKey, SigningMaterial,
     SpoolConfig, Suppression, Tenant, geo_files,
 };
-use crate::model::TenantId;
+use crate::model::{RuleId, TenantId};
 
 /// `None` if something is wrong, which has then been reported.
 pub(super) fn config(mut root: Section<'_>, missing: MissingCredentials) -> Option<Config> {
@@ -134,6 +134,8 @@ fn clickhouse(section: &mut Section<'_>, credentials: Option<&Credentials>) -> O
     let listen = section.or("listen", loopback(8123));
     let user = section.or("user", "jwtrail".to_owned());
     let database = section.or("database", "jwtrail".to_owned());
+    let answer_within = section.or("answer_within", Span(Duration::from_secs(30))).0;
+    let insert_within = section.or("insert_within", Span(Duration::from_secs(180))).0;
     let password = section.secret("password");
     let analyst_password = section.secret("analyst_password");
     let or = |secret: Option<Secret>, drawn: fn(&Credentials) -> &Secret| {
@@ -153,6 +155,8 @@ fn clickhouse(section: &mut Section<'_>, credentials: Option<&Credentials>) -> O
         password: or(password, |all| &all.clickhouse_password),
         analyst_password: or(analyst_password, |all| &all.analyst_password),
         database,
+        answer_within,
+        insert_within,
     })
 }
 
@@ -329,6 +333,13 @@ fn signing_key(key: &mut Section<'_>) -> Option<SigningKey> {
 
 fn suppression(section: &mut Section<'_>) -> Option<Suppression> {
     let rule = section.need("rule");
+    if rule == Some(RuleId::AlertStorm) {
+        section.report(
+            "rule",
+            "cannot be alert_storm, which speaks in the place of other rules' cases: suppress the rule that storms, which \
+             ends the storm, too",
+        );
+    }
     let (author, reason) = (section.need::<String>("author"), section.need::<String>("reason"));
     let expires = section.need("expires");
     let tenant = section.get("tenant");

@@ -42,6 +42,12 @@ pub(crate) const KEYS: &[KeyInfo] = &[
     key("clickhouse.listen", Some("\"127.0.0.1:8123\""), "Where the embedded engine listens"),
     key("clickhouse.user", Some("\"jwtrail\""), "The user that writes"),
     key("clickhouse.database", Some("\"jwtrail\""), "The database"),
+    key("clickhouse.answer_within", Some("\"30s\""), "A question that takes longer is asked again later"),
+    key(
+        "clickhouse.insert_within",
+        Some("\"3m\""),
+        "An insert that takes longer may be stored or not: it is repeated, and stored once",
+    ),
     key("clickhouse.password", None, "Secret. Else `clickhouse_password` of the credentials"),
     key(
         "clickhouse.analyst_password",

@@ -326,6 +326,10 @@ pub(crate) struct ClickHouseConfig {
     /// Of the embedded engine's user `analyst`, who may only read. Empty as above.
     pub(crate) analyst_password: Secret,
     pub(crate) database: String,
+    /// How long a question may wait for its answer.
+    pub(crate) answer_within: Duration,
+    /// How long an insert may take once it was sent.
+    pub(crate) insert_within: Duration,
 }
 
 /// `[spool]`: what the door takes while Kafka is away.

@@ -105,6 +105,12 @@ fn all_mistakes_are_reported_at_once() {
             expires = "tomorrow"
             match = { cidr = "192.0.2.0/240" }
 
+            [[suppress]]
+            rule = "alert_storm"
+            author = "kim"
+            reason = "too loud"
+            expires = 2026-12-31T00:00:00Z
+
             [[destination]]
             name = "soc"
             kind = "webhook"
@@ -127,7 +133,7 @@ fn all_mistakes_are_reported_at_once() {
     let shown = written.shown();
     assert!(!shown.contains("hunter"), "a secret is shown: {shown}");
     expect![[r#"
-        the configuration has 36 problems:
+        the configuration has 37 problems:
           api (JWTRAIL_API): is an address and a port, such as "127.0.0.1:8080" or "[::1]:8080"
           apl (jwtrail.toml, line 2): no such key; did you mean `api`?
           clickhouse.password (jwtrail.toml, line 10): is a secret: write "…", { file = "PATH" } or { env = "NAME" }
@@ -135,8 +141,8 @@ fn all_mistakes_are_reported_at_once() {
           clickhuse (JWTRAIL_CLICKHUSE__URL): no such key; did you mean `clickhouse`?
           destination.name: there are two of `soc`: give one another name
           destination[0].secret: is `whsec_` and 24 to 64 bytes in base64: `whsec_$(openssl rand -base64 32)`
-          destination[0].url (jwtrail.toml, line 58): is a URL of http or https
-          destination[1].allow_private (jwtrail.toml, line 65): no such key; there are name, kind, path
+          destination[0].url (jwtrail.toml, line 64): is a URL of http or https
+          destination[1].allow_private (jwtrail.toml, line 71): no such key; there are name, kind, path
           door.ingest_key.file (JWTRAIL_DOOR__INGEST_KEY__FILE): another JWTRAIL_ variable sets the same key, whole or in part: keep one
           egress (JWTRAIL_EGRESS): is a list: it can only be written in the file
           gateway[0].key_sha256 (jwtrail.toml, line 26): is 64 hexadecimal digits: `printf %s KEY | sha256sum`
@@ -161,6 +167,7 @@ fn all_mistakes_are_reported_at_once() {
           suppress[0].match.cidr (jwtrail.toml, line 53): is a network or an address, such as "192.0.2.0/24" or "2001:db8::/32"
           suppress[0].reason: is missing, and has no default
           suppress[0].rule (jwtrail.toml, line 50): is one of impossible_travel, token_replay, shared_token, token_leak, token_in_request, audit_gap, gateway_silent, gateway_misses_client_ip, gateway_clock_skew, alert_storm, log_truncated, delivery_given_up
+          suppress[1].rule: cannot be alert_storm, which speaks in the place of other rules' cases: suppress the rule that storms, which ends the storm, too
           tenant[0].name (jwtrail.toml, line 16): `Acme` is not a name: 1 to 63 of a-z, 0-9, `.`, `_`, `-`, beginning with a letter or digit
           tenant[0].retention_days: is at least 1 day
           tenant[1].retention_days (jwtrail.toml, line 21): is a number: write it without quotes"#]].assert_eq(&shown);
@@ -376,6 +383,8 @@ fn everything_is_shown_with_where_it_came_from_and_secrets_redacted() {
         listen = "127.0.0.1:18123"  # jwtrail.toml, line 16
         user = "writer"  # jwtrail.toml, line 17
         database = "audit"  # jwtrail.toml, line 18
+        answer_within = "30s"  # default
+        insert_within = "3m"  # default
         password = "[redacted]"  # jwtrail.toml, line 19
         analyst_password = "[redacted]"  # jwtrail.toml, line 20
 

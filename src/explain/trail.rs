@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::row::{COLUMNS, EventRow};
 use super::{ExplainError, STATE_HOURS};
-use crate::clickhouse::{Client, json_rows};
+use crate::clickhouse::Client;
 use crate::model::{Finding, UnixMs};
 
 /// How far back a case of an event may have ended: two windows of a day.
@@ -36,7 +36,7 @@ pub(super) async fn event(client: &Client, id: Uuid) -> Result<Option<EventRow>,
     let sql = format!(
         "SELECT {COLUMNS} FROM events WHERE event_id = toUUID(?) ORDER BY received_at, `offset` LIMIT 1"
     );
-    Ok(rows(client.query(&sql).bind(id.to_string())).await?.pop())
+    Ok(rows(client, client.query(&sql).bind(id.to_string())).await?.pop())
 }
 
 /// What the subject left in the [`STATE_HOURS`] before a moment: the newest `max_rows` of it.
@@ -58,7 +58,7 @@ pub(super) async fn history(
     let since = until - Duration::from_secs(STATE_HOURS * 3_600);
     let query = client.query(&sql).bind(tenant).bind(sub);
     let query = query.bind(since.get()).bind(until.get()).bind(until.get()).bind(before.offset);
-    let mut rows: Vec<EventRow> = rows(query).await?;
+    let mut rows: Vec<EventRow> = rows(client, query).await?;
     let cut = rows.len() > max_rows;
     rows.truncate(max_rows);
     rows.reverse();
@@ -68,7 +68,7 @@ pub(super) async fn history(
 /// The case of that id, folded over the partitions that feed it.
 pub(super) async fn finding(client: &Client, id: Uuid) -> Result<Option<Finding>, ExplainError> {
     let query = client.query("SELECT * FROM findings WHERE finding_id = toUUID(?)").bind(id.to_string());
-    let found: Option<Value> = rows(query).await?.pop();
+    let found: Option<Value> = rows(client, query).await?.pop();
     Ok(found.map(Finding::of_row).transpose()?)
 }
 
@@ -78,7 +78,7 @@ pub(super) async fn findings_of(client: &Client, event: &EventRow) -> Result<Vec
                AND has(event_ids, toUUID(?)) ORDER BY rule";
     let since = event.received_at - CASE_SPAN;
     let query = client.query(sql).bind(&event.tenant).bind(since.get()).bind(event.event_id.to_string());
-    Ok(rows(query).await?.into_iter().map(Finding::of_row).collect::<Result<_, _>>()?)
+    Ok(rows(client, query).await?.into_iter().map(Finding::of_row).collect::<Result<_, _>>()?)
 }
 
 /// The rows of a case's events, each with the members of one end of a pair (`detect`'s evidence).
@@ -92,7 +92,7 @@ pub(super) async fn ends(client: &Client, finding: &Finding) -> Result<Vec<Value
          device FROM events WHERE tenant = ? AND event_id IN ({}) ORDER BY time, event_id LIMIT 1 BY event_id",
         ids.join(", ")
     );
-    let mut ends: Vec<Value> = rows(client.query(&sql).bind(&finding.case.tenant)).await?;
+    let mut ends: Vec<Value> = rows(client, client.query(&sql).bind(&finding.case.tenant)).await?;
     for end in &mut ends {
         let ip = end["ip"].as_str().and_then(|ip| ip.parse::<std::net::IpAddr>().ok());
         end["ip"] = ip.map(|ip| ip.to_canonical().to_string()).into();
@@ -100,8 +100,11 @@ pub(super) async fn ends(client: &Client, finding: &Finding) -> Result<Vec<Value
     Ok(ends)
 }
 
-async fn rows<T: DeserializeOwned>(query: clickhouse::query::Query) -> Result<Vec<T>, ExplainError> {
-    let answer = json_rows(query).await?;
+async fn rows<T: DeserializeOwned>(
+    client: &Client,
+    query: clickhouse::query::Query,
+) -> Result<Vec<T>, ExplainError> {
+    let answer = client.json_rows(query).await?;
     let lines = answer.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
     Ok(lines.map(serde_json::from_slice).collect::<Result<_, _>>()?)
 }

@@ -45,10 +45,11 @@ impl FindingRows {
     }
 }
 
-/// Takes another partition's row into a case: sums, extremes, and what the strongest of them says.
+/// Takes a higher partition's row into a case: sums, extremes, and what the strongest of them says; of two that are as
+/// strong, the higher partition's.
 fn fold(case: &mut Finding, mut other: Finding) {
     let rank = |finding: &Finding| (finding.case.severity, finding.case.confidence, finding.case.last_time);
-    if rank(&other) > rank(case) {
+    if rank(&other) >= rank(case) {
         std::mem::swap(case, &mut other);
     }
     case.is_alert |= other.is_alert;

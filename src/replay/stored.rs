@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::findings::Key;
 use super::{FindingRows, Piece, ReplayError};
-use crate::clickhouse::{Client, json_rows};
+use crate::clickhouse::Client;
 use crate::model::{Finding, RuleId};
 
 /// What a comparison found.
@@ -114,7 +114,7 @@ async fn rows(client: &Client, piece: Piece) -> Result<Vec<Finding>, ReplayError
                (SELECT argMax(log, received_at) FROM blocks FINAL WHERE topic = ? AND partition = ?)";
     let topic = piece.topic.name();
     let query = client.query(sql).bind(topic).bind(piece.partition.0).bind(piece.first.get());
-    let answer = json_rows(query.bind(topic).bind(piece.partition.0)).await?;
+    let answer = client.json_rows(query.bind(topic).bind(piece.partition.0)).await?;
     let lines = answer.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
     let rows = lines.map(|line| Ok(Finding::of_row(serde_json::from_slice(line)?)?));
     let of_records = |row: &Result<Finding, _>| row.as_ref().map_or(true, |row| is_of_records(row.case.rule));

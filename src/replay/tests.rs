@@ -317,7 +317,11 @@ fn rows_fold_as_the_view_folds_them() {
     assert_eq!((folded.is_alert, folded.not_alerted), (true, None), "somebody was told");
     assert_eq!(folded.case.last_time, weak.case.last_time);
     assert_eq!(folded.case.token_refs, ["kq0", "zz"]);
-    assert_eq!(rows([(1, strong), (0, weak)]).folded()[0], *folded, "in any order");
+    assert_eq!(rows([(1, strong.clone()), (0, weak)]).folded()[0], *folded, "in any order");
+    let mut as_strong = strong.clone();
+    as_strong.case.title = "the higher partition's".to_owned();
+    let folded = rows([(3, as_strong.clone()), (1, strong)]).folded();
+    assert_eq!(folded[0].case.title, as_strong.case.title);
 }
 
 #[test]

@@ -1,9 +1,13 @@
 //! What ClickHouse knows of a partition when the log's commit is gone.
 
+use std::ops::Range;
+
 use super::StoreError;
-use super::put::{Store, earliest};
+use super::put::Store;
 use crate::log::Topic;
 use crate::model::{LogId, Offset, PartitionId, UnixMs};
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
 /// The last row that ClickHouse holds of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,15 +27,14 @@ impl Store {
         topic: Topic,
         partition: PartitionId,
     ) -> Result<Option<LastStored>, StoreError> {
-        // The newest line bounds the search to the days since; without a line the whole table is read.
         let line = self.clickhouse.newest_line(topic, partition).await?;
-        let since = line
-            .as_ref()
-            .map_or(UnixMs::default(), |&(_, _, received_at)| earliest(UnixMs::new(received_at)));
         let log = line.as_ref().map_or("", |(log, _, _)| log);
-        let mut row = self.clickhouse.newest_row(topic, partition, log, since).await?;
-        if row.is_none() && line.is_some() {
-            row = self.clickhouse.newest_row(topic, partition, log, UnixMs::default()).await?;
+        let mut row = None;
+        for day in days_back(self.clickhouse.span().await?) {
+            row = self.clickhouse.newest_row(topic, partition, log, day).await?;
+            if row.is_some() {
+                break;
+            }
         }
         let settled = line.map(|(_, last, _)| last);
         Ok(row.and_then(|(log, offset, received_at)| {
@@ -43,6 +46,13 @@ impl Store {
             })
         }))
     }
+}
+
+/// The days from the last time's to the first one's, as ClickHouse cuts them: in UTC.
+fn days_back(span: Option<(UnixMs, UnixMs)>) -> impl Iterator<Item = Range<UnixMs>> {
+    let day = |time: UnixMs| time.get().div_euclid(DAY_MS);
+    let days = span.map(|(first, last)| day(first)..=day(last));
+    days.into_iter().flatten().rev().map(|day| UnixMs::new(day * DAY_MS)..UnixMs::new((day + 1) * DAY_MS))
 }
 
 fn offset_of(offset: u64) -> Option<Offset> {

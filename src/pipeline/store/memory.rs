@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::Ipv6Addr;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -272,15 +273,24 @@ impl Statements for MemoryTables {
         Ok(newest(self.ask()?.of("blocks", topic, partition, UnixMs::default()), "last"))
     }
 
+    async fn span(&self) -> Result<Option<(UnixMs, UnixMs)>, ClickHouseError> {
+        let state = self.ask()?;
+        let rows = state.rows.get("events").into_iter().flatten();
+        let times: Vec<i64> = rows.map(|row| row["received_at"].as_i64().unwrap()).collect();
+        let first = times.iter().min().copied().map(UnixMs::new);
+        Ok(first.zip(times.into_iter().max().map(UnixMs::new)))
+    }
+
     async fn newest_row(
         &self,
         topic: Topic,
         partition: PartitionId,
         log: &str,
-        since: UnixMs,
+        received: Range<UnixMs>,
     ) -> Result<Option<Newest>, ClickHouseError> {
         let state = self.ask()?;
-        let rows = state.of("events", topic, partition, since);
+        let rows = state.of("events", topic, partition, received.start);
+        let rows = rows.filter(|row| row["received_at"].as_i64() < Some(received.end.get()));
         Ok(newest(rows.filter(|row| log.is_empty() || row["log"] == log), "offset"))
     }
 

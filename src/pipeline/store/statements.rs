@@ -2,6 +2,7 @@
 //! failures are wanted that a real one makes once a year.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use bytes::Bytes;
 use super::block::BlockId;
 use super::stored_before::EventRow;
 use super::tables::Table;
-use crate::clickhouse::{ClickHouseError, Client, InsertLabel, answered};
+use crate::clickhouse::{ClickHouseError, Client, InsertLabel};
 use crate::log::{Origin, Topic};
 use crate::model::{PartitionId, UnixMs};
 
@@ -41,13 +42,17 @@ pub(super) trait Statements: Send + Sync {
         partition: PartitionId,
     ) -> Result<Option<Newest>, ClickHouseError>;
 
-    /// The newest row of `events` received at `since` or after, in the log `log` if it is not empty.
+    /// When the first and the last row of `events` was received. Parts know that: no row is read for it.
+    async fn span(&self) -> Result<Option<(UnixMs, UnixMs)>, ClickHouseError>;
+
+    /// The newest row of `events` that was `received` then, in the log `log` if it is not empty. All of a partition's rows
+    /// of that time are read: ask a day at a time, which is one of the table's own partitions.
     async fn newest_row(
         &self,
         topic: Topic,
         partition: PartitionId,
         log: &str,
-        since: UnixMs,
+        received: Range<UnixMs>,
     ) -> Result<Option<Newest>, ClickHouseError>;
 
     /// The rows of events with these ids in the partition, received at `since` or after.
@@ -80,7 +85,7 @@ impl Statements for Client {
 
     async fn running(&self, origin: &Origin) -> Result<u64, ClickHouseError> {
         let sql = "SELECT count() FROM system.processes WHERE Settings['log_comment'] = ?";
-        answered(self.query(sql).bind(origin.to_string()).fetch_one()).await
+        self.answered(self.query(sql).bind(origin.to_string()).fetch_one()).await
     }
 
     async fn held(&self, block: &BlockId, since: UnixMs) -> Result<HashSet<u64>, ClickHouseError> {
@@ -94,7 +99,7 @@ impl Statements for Client {
             .bind(block.first.get())
             .bind(block.last.get())
             .bind(since.get());
-        let offsets = answered(query.fetch_all::<u64>()).await?;
+        let offsets = self.answered(query.fetch_all::<u64>()).await?;
         Ok(offsets.into_iter().collect())
     }
 
@@ -105,7 +110,14 @@ impl Statements for Client {
     ) -> Result<Option<Newest>, ClickHouseError> {
         let sql = "SELECT toString(log), last, toUnixTimestamp64Milli(received_at) FROM blocks \
                    WHERE topic = ? AND partition = ? ORDER BY received_at DESC, last DESC LIMIT 1";
-        answered(self.query(sql).bind(topic.name()).bind(partition.0).fetch_optional()).await
+        self.answered(self.query(sql).bind(topic.name()).bind(partition.0).fetch_optional()).await
+    }
+
+    async fn span(&self) -> Result<Option<(UnixMs, UnixMs)>, ClickHouseError> {
+        let sql = "SELECT count(), toUnixTimestamp64Milli(min(received_at)), \
+                   toUnixTimestamp64Milli(max(received_at)) FROM events";
+        let (rows, first, last) = self.answered(self.query(sql).fetch_one::<(u64, i64, i64)>()).await?;
+        Ok((rows > 0).then_some((UnixMs::new(first), UnixMs::new(last))))
     }
 
     async fn newest_row(
@@ -113,13 +125,15 @@ impl Statements for Client {
         topic: Topic,
         partition: PartitionId,
         log: &str,
-        since: UnixMs,
+        received: Range<UnixMs>,
     ) -> Result<Option<Newest>, ClickHouseError> {
         let sql = "SELECT toString(log), offset, toUnixTimestamp64Milli(received_at) FROM events \
                    WHERE topic = ? AND partition = ? AND (? = '' OR log = ?) \
-                   AND received_at >= fromUnixTimestamp64Milli(?) ORDER BY received_at DESC, offset DESC LIMIT 1";
+                   AND received_at >= fromUnixTimestamp64Milli(?) AND received_at < fromUnixTimestamp64Milli(?) \
+                   ORDER BY received_at DESC, offset DESC LIMIT 1";
         let query = self.query(sql).bind(topic.name()).bind(partition.0).bind(log).bind(log);
-        answered(query.bind(since.get()).fetch_optional()).await
+        let query = query.bind(received.start.get()).bind(received.end.get());
+        self.answered(query.fetch_optional()).await
     }
 
     async fn rows_of(
@@ -134,6 +148,6 @@ impl Statements for Client {
                    AND event_id IN (SELECT toUUID(arrayJoin(?)))";
         let query = self.query(sql).bind(origin.log.as_str()).bind(origin.topic.name());
         let query = query.bind(origin.partition.0).bind(since.get()).bind(ids);
-        answered(query.fetch_all()).await
+        self.answered(query.fetch_all()).await
     }
 }

@@ -473,6 +473,22 @@ async fn a_case_is_folded_over_the_partitions_that_feed_it() {
     );
 }
 
+/// As `replay` folds them: of rows that are as strong the highest partition's, whichever came last.
+#[tokio::test]
+async fn of_rows_that_are_as_strong_one_partitions_decides() {
+    let bench = Bench::new().await;
+    for partition in [1, 3, 0, 2] {
+        let mut case = finding(RuleId::TokenReplay, Severity::High, 1);
+        (case.case.title, case.case.gateway) = (format!("of {partition}"), format!("edge-{partition}"));
+        let mut block = block_of(Origin { partition: PartitionId(partition), ..origin() }, 1);
+        push_finding(&mut block, 1, case);
+        bench.store.put(&block.cut(at(1)), Put::First, &Patience::default()).await.unwrap();
+        let said = bench.database.text("SELECT title, gateway FROM findings FORMAT TSV").await;
+        let highest = if partition == 1 { 1 } else { 3 };
+        assert_eq!(said, format!("of {highest}\tedge-{highest}\n"));
+    }
+}
+
 #[tokio::test]
 async fn the_last_stored_row_is_found() {
     let bench = Bench::new().await;
@@ -488,12 +504,18 @@ async fn the_last_stored_row_is_found() {
     assert_eq!(last().await.unwrap(), Some(expected.clone()));
     let other = bench.store.last_stored(Topic::Events, PartitionId(0)).await.unwrap();
     assert_eq!(other, None, "another partition's");
-    // A block of dead letters alone, an hour and a half later: the row is looked for further back.
+    // A block of dead letters alone, three days later, when another partition has rows: it is looked for further back.
+    let later = 3 * 24 * 60 * 60;
     let mut block = block_at(10);
-    push(&mut block, 5_410, b"{not json");
-    bench.store.put(&block.cut(at(5_410)), Put::First, &Patience::default()).await.unwrap();
-    expected.settled = Some(at(5_410));
+    push(&mut block, later, b"{not json");
+    bench.store.put(&block.cut(at(later)), Put::First, &Patience::default()).await.unwrap();
+    let mut block = block_of(Origin { partition: PartitionId(0), ..origin() }, later);
+    push(&mut block, later, &event("accepted", "bob"));
+    bench.store.put(&block.cut(at(later)), Put::First, &Patience::default()).await.unwrap();
+    expected.settled = Some(at(later));
     assert_eq!(last().await.unwrap(), Some(expected));
+    let other = bench.store.last_stored(Topic::Events, PartitionId(0)).await.unwrap();
+    assert_eq!(other.map(|other| other.offset), Some(at(later)));
 }
 
 #[tokio::test]
