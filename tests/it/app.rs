@@ -12,6 +12,9 @@ use tempfile::TempDir;
 /// Long, because the machine may be busy building.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
+/// The overlay knows all that a test's events name; the rest takes seconds to read.
+const OVERLAY_ALONE: &str = "city = []\nasn = []\ncountry = []";
+
 /// A configuration, and the addresses that everything in it listens at.
 pub(crate) struct TestApp {
     dir: TempDir,
@@ -39,9 +42,21 @@ impl TestApp {
     /// A configuration for roles that use the ClickHouse and the credentials of `lender`.
     pub(crate) fn lent(config: &str, lender: &Self) -> Self {
         let app = Self::with(tempfile::tempdir().unwrap(), config, lender.data.clone(), lender.clickhouse);
-        // The overlay knows all that a test's events name; the rest takes seconds to read.
-        let geo = "city = []\nasn = []\ncountry = []";
-        app.configure(geo, &format!("url = \"http://{}\"", lender.clickhouse));
+        app.configure(OVERLAY_ALONE, &format!("url = \"http://{}\"", lender.clickhouse));
+        app
+    }
+
+    /// A configuration for a whole `up` with a data directory of its own, whose ClickHouse is the `lender`'s, found at
+    /// `front`.
+    pub(crate) fn behind(front: SocketAddr, lender: &Self, clickhouse: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let app = Self::with(dir, "", data, lender.clickhouse);
+        let password = lender.credential("clickhouse_password");
+        app.configure(
+            OVERLAY_ALONE,
+            &format!("url = \"http://{front}\"\npassword = \"{password}\"\n{clickhouse}"),
+        );
         app
     }
 
@@ -108,6 +123,12 @@ impl TestApp {
         let mut running = self.start(&["up"]);
         self.ready(&mut running).await;
         running
+    }
+
+    /// What `/readyz` says of each condition: `ready` or `met`, else what is wrong.
+    pub(crate) async fn conditions(&self) -> Value {
+        let answer = self.http.get(format!("http://{}/readyz", self.api)).send().await.unwrap();
+        answer.json::<Value>().await.unwrap()["conditions"].take()
     }
 
     /// Waits until `/readyz` at the API says so.
@@ -199,6 +220,13 @@ impl Running {
     /// What it wrote so far.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Resident memory, in MiB.
+    pub(crate) fn resident_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap() >> 10
     }
 
     /// kill -9.

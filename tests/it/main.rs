@@ -14,6 +14,7 @@ mod explain;
 mod faults;
 mod gateways;
 mod moves;
+mod outages;
 mod refusals;
 mod replay;
 mod roles;

@@ -8,7 +8,7 @@ mod daemon;
 mod house;
 mod load;
 mod proof;
-mod proxy;
+pub(crate) mod proxy;
 mod schedule;
 mod soak;
 mod tried;

@@ -12,10 +12,12 @@ use super::background;
 
 /// How connections fare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Weather {
+pub(crate) enum Weather {
     Clear,
     /// Connections end, and new ones end at once.
     Cut,
+    /// Connections end, and nobody listens any more.
+    Refused,
     /// Connections stay, and nothing comes through until the end.
     Silent,
     /// A few kilobytes a second, each with a delay.
@@ -25,8 +27,8 @@ pub(super) enum Weather {
 }
 
 /// Where a role finds a server.
-pub(super) struct Proxy {
-    pub(super) address: SocketAddr,
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
     weather: watch::Sender<Weather>,
 }
 
@@ -35,25 +37,48 @@ const SLOW_PAUSE: Duration = Duration::from_millis(40);
 
 impl Proxy {
     /// Listens at `port` and carries to `server`, which need not be there yet.
-    pub(super) async fn start(port: u16, server: SocketAddr) -> Self {
+    pub(crate) async fn start(port: u16, server: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (weather, watching) = watch::channel(Weather::Clear);
-        background(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                background(connect(client, server, watching.clone()));
-            }
-        });
+        background(listen(listener, address, server, watching));
         Self { address, weather }
     }
 
-    pub(super) fn set(&self, weather: Weather) {
+    pub(crate) fn set(&self, weather: Weather) {
         self.weather.send_replace(weather);
     }
 }
 
+/// Takes connections for as long as there is a proxy.
+async fn listen(
+    mut listener: TcpListener,
+    address: SocketAddr,
+    server: SocketAddr,
+    mut weather: watch::Receiver<Weather>,
+) {
+    loop {
+        let taking = async {
+            while let Ok((client, _)) = listener.accept().await {
+                background(connect(client, server, weather.clone()));
+            }
+        };
+        let mut coming = weather.clone();
+        let is_over = async { coming.wait_for(|weather| *weather == Weather::Refused).await.is_err() };
+        tokio::select! {
+            () = taking => return,
+            is_over = is_over => if is_over { return },
+        }
+        drop(listener);
+        if weather.wait_for(|weather| *weather != Weather::Refused).await.is_err() {
+            return;
+        }
+        listener = TcpListener::bind(address).await.unwrap();
+    }
+}
+
 async fn connect(client: TcpStream, server: SocketAddr, mut weather: watch::Receiver<Weather>) {
-    if *weather.borrow_and_update() == Weather::Cut {
+    if is_cut(*weather.borrow_and_update()) {
         return;
     }
     // A server that is down refuses: the client sees its connection end.
@@ -64,13 +89,17 @@ async fn connect(client: TcpStream, server: SocketAddr, mut weather: watch::Rece
     let (up, down) = (weather.clone(), weather.clone());
     let cut = async {
         // An error means that the proxy is gone.
-        let _ = weather.wait_for(|weather| *weather == Weather::Cut).await;
+        let _ = weather.wait_for(|weather| is_cut(*weather)).await;
     };
     tokio::select! {
         () = carry(client_read, server_write, up, false) => {}
         () = carry(server_read, client_write, down, true) => {}
         () = cut => {}
     }
+}
+
+fn is_cut(weather: Weather) -> bool {
+    matches!(weather, Weather::Cut | Weather::Refused)
 }
 
 /// Carries one way until either side ends.
@@ -95,7 +124,7 @@ async fn carry(
                 }
             }
             Weather::Deaf if are_answers => return,
-            Weather::Clear | Weather::Deaf | Weather::Cut => {}
+            Weather::Clear | Weather::Deaf | Weather::Cut | Weather::Refused => {}
         }
         if to.write_all(&buffer[..count]).await.is_err() {
             return;
