@@ -85,7 +85,7 @@ impl Usual {
     }
 
     pub(super) fn write_changes(&mut self, changes: &mut Changes) {
-        self.subjects.write_changes(Store::Usual, changes, |habits, out| plain(habits, out));
+        self.subjects.write_changes(Store::Usual, changes, plain);
     }
 
     pub(super) fn restore(&mut self, subjects: Vec<Restored<'_, StateKey, Habits>>) {
