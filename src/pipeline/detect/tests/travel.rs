@@ -505,3 +505,15 @@ fn what_was_usual_a_month_ago_is_not() {
         expect!["impossible_travel alice medium/high 9712 km in 60 min, needs 9.7 h"],
     );
 }
+
+#[test]
+fn what_becomes_usual_while_stays_last_lowers_nothing_in_any_order() {
+    // The third day of Tokyo counts from t+8650m on: for the later uses of both stays, and not for the earlier ones.
+    let stays = ["8648m alice paris", "8649m alice tokyo", "8651m alice tokyo", "8655m alice paris"];
+    for order in [[0, 1, 2, 3], [2, 3, 0, 1], [3, 2, 1, 0]] {
+        let uses = order.map(|index| format!("t+{} token=t{index}", stays[index]));
+        let told =
+            outcome(&format!("{COMMUTER}\n{}", uses.join("\n")), "impossible_travel", &Rulebook::default());
+        assert!(told.starts_with("impossible_travel alice medium/high"), "{order:?}: {told}");
+    }
+}
