@@ -10,6 +10,7 @@ use super::node::{Node, block_on, keeper, offline_key, offline_walk};
 use crate::clickhouse::Client;
 use crate::config::{Config, DestinationKind, MissingCredentials};
 use crate::deliver;
+use crate::issuer::Redis;
 use crate::key_sets::KeySetError;
 use crate::log::{EventLog, Topic};
 
@@ -37,6 +38,9 @@ impl Check {
                 removed_destinations(&node).await;
             } else {
                 println!("log: the journal in {}", node.config.data_dir.join("journal").display());
+            }
+            if let Some(redis) = &node.config.redis {
+                failed += say("Redis", async { Ok(Redis::connect(redis).await.map(|_| ())?) }).await;
             }
             for destination in &node.config.destinations {
                 // A webhook is not called: a receiver must not see what is no alert.

@@ -58,6 +58,9 @@ struct Common {
     /// Kafka brokers in place of the embedded journal
     #[arg(long, global = true, value_name = "HOST:PORT,…")]
     brokers: Option<String>,
+    /// A Redis 7 for sessions, in place of the data directory
+    #[arg(long, global = true, value_name = "URL")]
+    redis: Option<String>,
     /// How log lines are written: text, json [default: text on a terminal, json otherwise]
     #[arg(long, global = true, value_name = "FORMAT")]
     log_format: Option<String>,
@@ -73,6 +76,7 @@ impl Common {
             clickhouse: common.clickhouse,
             clickhouse_url: common.clickhouse_url,
             brokers: common.brokers,
+            redis: common.redis,
             log_format: common.log_format,
         }
     }

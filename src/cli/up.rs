@@ -20,7 +20,7 @@ use crate::pipeline::settle::Adopt;
 
 /// Everything in one process on embedded defaults.
 ///
-/// Each real server that is configured (--brokers, --clickhouse-url) replaces its embedded stand-in. While it runs,
+/// Each real server that is configured (--brokers, --clickhouse-url, --redis) replaces its embedded stand-in. While it runs,
 /// the other commands speak to its API.
 #[derive(Debug, Args)]
 pub(super) struct Up {

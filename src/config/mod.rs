@@ -47,6 +47,8 @@ pub(crate) struct Overrides {
     pub(crate) clickhouse_url: Option<String>,
     /// `--brokers`.
     pub(crate) brokers: Option<String>,
+    /// `--redis`.
+    pub(crate) redis: Option<String>,
     /// `--log-format`.
     pub(crate) log_format: Option<String>,
 }
@@ -130,12 +132,13 @@ const DEFAULT_FILE: &str = "jwtrail.toml";
 
 fn flags(overrides: &Overrides) -> written::Table {
     let mut table = written::Table::new();
-    let flags: [(&Option<String>, &[&str], &'static str); 6] = [
+    let flags: [(&Option<String>, &[&str], &'static str); 7] = [
         (&overrides.data_dir, &["data_dir"], "--data-dir"),
         (&overrides.api, &["api"], "--api"),
         (&overrides.clickhouse, &["clickhouse", "listen"], "--clickhouse"),
         (&overrides.clickhouse_url, &["clickhouse", "url"], "--clickhouse-url"),
         (&overrides.brokers, &["kafka", "brokers"], "--brokers"),
+        (&overrides.redis, &["redis", "url"], "--redis"),
         (&overrides.log_format, &["log_format"], "--log-format"),
     ];
     for (value, path, flag) in flags {

@@ -186,6 +186,40 @@ fn of_two_with_one_name_the_second_is_reported() {
 }
 
 #[test]
+fn a_redis_is_single_or_a_cluster() {
+    let check = |toml: &str, expected: &str| {
+        let told = match Written::new(&format!("[redis]\n{toml}")).load() {
+            Ok(config) => config.redis.map_or_else(String::new, |redis| {
+                let kind = if redis.is_cluster { "cluster" } else { "single" };
+                format!("{kind}, tls {}, {}", redis.is_tls, redis.nodes.join(" "))
+            }),
+            Err(error) => error.problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("; "),
+        };
+        assert!(told.contains(expected), "{toml}: {told}");
+        assert!(!told.contains("hunter"), "{told}");
+    };
+    check("", "");
+    check("url = \"redis://192.0.2.1\"", "single, tls false, 192.0.2.1:6379");
+    check("url = \"rediss://[2001:db8::1]:7000/\"\nca = \"ca.pem\"", "single, tls true, [2001:db8::1]:7000");
+    check(
+        "nodes = [\"a.example:7000\", \"b.example:7001\"]",
+        "cluster, tls false, a.example:7000 b.example:7001",
+    );
+    check(
+        "nodes = \"a.example:7000,b.example:7001\"\ntls = true",
+        "cluster, tls true, a.example:7000 b.example:7001",
+    );
+    check("nodes = [\"a.example\"]", "jwtrail.toml, line 2): is a list of hosts and ports");
+    check("url = \"redis://kim:hunter2@192.0.2.1\"", "must not hold a user or a password");
+    check("url = \"redis://192.0.2.1/3\"", "is a URL, such as");
+    check("url = \"http://192.0.2.1\"", "is a URL, such as");
+    check("url = \"redis://a.example\"\nnodes = \"b.example:7001\"", "keep one of them");
+    check("url = \"redis://a.example\"\ntls = true", "a `url` says it by its scheme");
+    check("url = \"redis://a.example\"\nca = \"ca.pem\"", "redis.ca: is for TLS");
+    check("password = \"hunter2\"", "redis.url: is missing");
+}
+
+#[test]
 fn a_broken_file_is_told_by_line_and_not_quoted() {
     expect![[r#"
         the configuration has 2 problems:
@@ -504,6 +538,7 @@ fn the_table_of_keys_is_what_the_code_reads() {
         "kafka",
         "journal",
         "spool",
+        "redis",
         "keys",
         "geo",
         "tenant",

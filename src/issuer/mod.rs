@@ -16,6 +16,7 @@ mod ledger;
 
 pub(crate) use control::is_fresh;
 pub(crate) use master::MasterKey;
+pub(crate) use store::Redis;
 
 #[expect(unused_imports, reason = "opened by the roles that issue, which come with the endpoints")]
 #[cfg_attr(not(test), expect(dead_code, reason = "as above"))]

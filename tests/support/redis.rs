@@ -91,12 +91,9 @@ impl Server {
                 more(&["--port", "0", "--tls-port", &plain, "--tls-auth-clients", "no"]);
                 more(&["--tls-cert-file", &text("server.crt"), "--tls-key-file", &text("server.key")]);
                 more(&["--tls-ca-cert-file", &text("ca.pem")]);
-                more(&[
-                    "--user",
-                    &format!("{USER} on >{PASSWORD} ~jwtrail:* +@all"),
-                    "--user",
-                    "default off",
-                ]);
+                // The password of the tests' user is the only way in.
+                more(&["--user", USER, "on", &format!(">{PASSWORD}"), "~jwtrail:*", "+@all"]);
+                more(&["--user", "default", "off"]);
             }
         }
         more(options);

@@ -292,17 +292,13 @@ pub(super) async fn parallel_refreshes_advance_by_exactly_one<T: UnderTest>() {
     }
 }
 
-/// How often a refresh runs against a revocation: `JWTRAIL_TEST_ROUNDS`, else 100.
-fn rounds() -> usize {
-    #[expect(clippy::disallowed_methods, reason = "how long a test is made to run")]
-    let rounds = std::env::var("JWTRAIL_TEST_ROUNDS").ok();
-    rounds.and_then(|rounds| rounds.parse().ok()).unwrap_or(100)
-}
+/// How often a refresh runs against a revocation.
+const ROUNDS: usize = 1_000;
 
 pub(super) async fn after_revoke_has_answered_nothing_lives<T: UnderTest>() {
     let under = T::open().await;
     let (store, other) = (under.store(), under.other().await);
-    for round in 0..rounds() {
+    for round in 0..ROUNDS {
         let (id, _) = begun(&*store, under.now()).await;
         let barrier = Arc::new(Barrier::new(2));
         let (refreshing, revoking) = ((Arc::clone(&barrier), id.clone()), (barrier, id.clone()));
@@ -394,7 +390,7 @@ pub(super) async fn the_first_use_is_one<T: UnderTest>() {
     assert!(!store.first_use(&tenant, &digest, until).await.unwrap(), "its time has passed");
 }
 
-/// Two tries are free, then the wait doubles up to four spans.
+/// The wait after the third try is a span, and after the next ones two.
 fn pace(span: Duration) -> Pace {
     Pace { free: 3, first: span, longest: 2 * span, forget: DAY }
 }

@@ -83,5 +83,6 @@ mod tests {
         let waits: Vec<_> = (4..=15).map(|tries| Pace::USER.wait_ms(tries) / 1_000).collect();
         assert_eq!(waits, [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
         assert_eq!(Pace::USER.wait_ms(u32::MAX), 300_000);
+        assert_eq!([99, 100, 200].map(|tries| Pace::NETWORK.wait_ms(tries)), [0, 1_000, 60_000]);
     }
 }

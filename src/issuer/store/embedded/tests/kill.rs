@@ -77,7 +77,7 @@ async fn child() {
     for (number, id) in ids().into_iter().enumerate() {
         let store = Arc::clone(&store);
         families.spawn(async move {
-            let mut generation = find(&*store, &id).await;
+            let mut generation = find(&store, &id).await;
             loop {
                 let Refreshed::Advanced { generation: next, .. } = refresh(&*store, &id, generation).await
                 else {
