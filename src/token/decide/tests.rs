@@ -74,6 +74,7 @@ fn a_good_token_is_verified_and_stays_good_until_something_changes() {
     let verified = decide(&token, &expectation()).unwrap();
     assert_eq!(verified.claims(), &claims());
     assert_eq!(verified.token_ref(), crate::token::token_ref(&token).unwrap());
+    assert_eq!(verified.outer_ref(), None);
     assert_eq!((verified.alg(), verified.kid()), (SigningAlg::Es256, SIGNER.0.kid()));
 
     let other = SigningKey::new(SigningAlg::Es256, &Pkcs8::generate(KeyKind::P256).unwrap()).unwrap();
