@@ -1,6 +1,7 @@
 //! The HTTP API. It meets the pipeline on the event topic: the door calls `decode`, explaining the four pure rooms, and
 //! nothing here reaches lanes, store or settle.
 
+mod admin;
 mod body;
 mod credential;
 mod door;
@@ -17,6 +18,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::post;
 
+pub(crate) use admin::{Admin, routes as admin_routes};
 pub(crate) use body::Room;
 pub(crate) use credential::Credentials;
 pub(crate) use door::Door;

@@ -10,13 +10,13 @@ use arc_swap::ArcSwap;
 use axum::Router;
 
 use super::Common;
-use crate::api::{self, Credentials, Door, Heartbeats, Room};
+use crate::api::{self, Admin, Credentials, Door, Heartbeats, Room};
 use crate::clickhouse::Client;
 use crate::clock::{Clock, Random};
 use crate::config::{Config, Fsync, MissingCredentials, Secret, SpoolConfig};
 use crate::deliver::{self, Deliver};
 use crate::explain::Explainer;
-use crate::issuer::{self, MasterKey};
+use crate::issuer::{self, Arbiter, Control, Embedded, Ledger, MasterKey, Redis};
 use crate::key_sets::{self, Keeper};
 use crate::keys;
 use crate::lifecycle::{Lifecycle, Phase};
@@ -48,6 +48,9 @@ pub(super) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> an
 
 /// Between two looks for a log that is away.
 const LOG_PAUSE: Duration = Duration::from_secs(1);
+
+/// The gateway that the ledger's events name.
+const INSTANCE: &str = "jwtrail";
 
 /// How long a caller of the door waits for Kafka before the spool takes its events: longer than a change of leader in a
 /// healthy cluster, shorter than the few seconds after which a gateway's HTTP client gives up.
@@ -206,15 +209,20 @@ impl Node {
         }
     }
 
-    /// Starts the door, beside metrics and health.
+    /// Starts the door, beside metrics and health; with the master key also administration.
     pub(super) async fn start_api(
         &self,
         log: Arc<dyn EventLog>,
         client: Client,
         snapshots: SnapshotSource,
+        master: Option<&MasterKey>,
     ) -> anyhow::Result<()> {
         let ingest_key = self.config.ingest_key()?;
         let intake = self.open_intake(&log).await?;
+        let admin = match master {
+            Some(master) => self.open_admin(log, intake.clone(), master).await?,
+            None => Router::new(),
+        };
         let door = Door {
             room: Room::default(),
             credentials: Credentials::new(ingest_key, &self.config.gateways),
@@ -226,10 +234,30 @@ impl Node {
             metrics: self.metrics.clone(),
         };
         let door = Arc::new(door);
-        self.listen(self.config.api, api::routes(Arc::clone(&door)).merge(self.routes())).await?;
+        self.listen(self.config.api, api::routes(Arc::clone(&door)).merge(admin).merge(self.routes()))
+            .await?;
         let beat = api::beat(door, self.config.heartbeat_every, self.lifecycle.clone());
         self.lifecycle.spawn("heartbeats", beat);
         Ok(())
+    }
+
+    /// Opens the system of record, keeps it up to date, and gives the routes that change it.
+    async fn open_admin(
+        &self,
+        log: Arc<dyn EventLog>,
+        intake: Intake,
+        master: &MasterKey,
+    ) -> anyhow::Result<Router> {
+        let arbiter: Arc<dyn Arbiter> = match &self.config.redis {
+            Some(redis) => Redis::connect(redis).await?,
+            None => Embedded::open(&self.config.data_dir.join("sessions"), self.clock.clone())?,
+        };
+        let (control, following) =
+            Control::open(log, arbiter, master, self.clock.clone(), self.metrics.clone()).await?;
+        self.lifecycle.spawn("control", following.run(self.readiness.clone(), self.lifecycle.clone()));
+        let ledger = Ledger::new(intake, master, INSTANCE.to_owned(), None, self.clock.clone());
+        let admin_key = self.config.admin_key.as_ref();
+        Ok(api::admin_routes(Admin::new(control, Arc::new(ledger), admin_key, self.clock.clone())))
     }
 
     /// Starts what carries alerts to their destinations.

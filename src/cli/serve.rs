@@ -12,7 +12,7 @@ pub(super) struct Serve {}
 impl Serve {
     pub(super) fn run(self, common: &Common) -> anyhow::Result<()> {
         role(common, async |node, log, client| {
-            node.start_api(log, client, node.watch_snapshots().await?).await
+            node.start_api(log, client, node.watch_snapshots().await?, None).await
         })
     }
 }

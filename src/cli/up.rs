@@ -91,7 +91,7 @@ impl Up {
             tracing::info!(change, "migrated");
         }
         // Before the walk, which believes an issuer by it.
-        node.open_master_key(log.as_ref()).await?;
+        let master = node.open_master_key(log.as_ref()).await?;
         let demo = self.demo.then(|| Demo::new(self.seed, node));
         let on_alert = demo.as_ref().map(Demo::on_alert);
         let snapshots = node.watch_snapshots().await?;
@@ -104,7 +104,7 @@ impl Up {
         };
         node.start_pipeline(pipeline).await?;
         node.start_delivery(Arc::clone(&log), client.clone(), false)?;
-        node.start_api(log, client.clone(), snapshots).await?;
+        node.start_api(log, client.clone(), snapshots, Some(&master)).await?;
         println!("{}", banner(config, self.demo.then(|| node.clock.now())));
         match demo {
             Some(demo) => demo.run(node, &client).await,
@@ -181,6 +181,7 @@ fn banner(config: &Config, demo_since: Option<UnixMs>) -> String {
     let mut text = format!(
         "\nJWTrail is up.\n  \
          door          POST http://{api}/v1/events\n  \
+         admin         http://{api}/admin/v1/tenants (Bearer: the admin_key)\n  \
          health        http://{api}/readyz  /healthz  /metrics\n  \
          ClickHouse    {clickhouse}\n  \
          log           {log}\n  \

@@ -93,6 +93,7 @@ pub(super) fn config(mut root: Section<'_>, missing: MissingCredentials) -> Opti
         spool,
         redis,
         master_key,
+        admin_key: drawn.map(|all| all.admin_key.clone()),
         ingest_key: ingest_key.or_else(|| drawn.map(|all| all.ingest_key.clone())),
         effective: String::new(),
     })

@@ -20,7 +20,6 @@ pub(crate) struct Credentials {
     /// May name any gateway and tenant at the door.
     pub(crate) ingest_key: Secret,
     /// Opens the admin API.
-    #[expect(dead_code, reason = "made now, so that an installation need not change when that API comes")]
     pub(crate) admin_key: Secret,
     /// Of the ClickHouse user `jwtrail`.
     pub(crate) clickhouse_password: Secret,

@@ -66,6 +66,8 @@ pub(crate) struct Config {
     /// The file of the master key.
     pub(crate) master_key: PathBuf,
     pub(super) ingest_key: Option<Secret>,
+    /// Opens the whole admin API. `None`: named keys alone do.
+    pub(crate) admin_key: Option<Secret>,
     /// What `jwtrail check` prints.
     pub(super) effective: String,
 }

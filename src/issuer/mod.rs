@@ -14,9 +14,16 @@ mod control;
 #[expect(dead_code, reason = "written by the grants, which come with the endpoints")]
 mod ledger;
 
-pub(crate) use control::is_fresh;
+mod passwords;
+
+pub(crate) use control::{
+    AdminKey, Arbiter, Client, ClientId, ClientKind, Control, ControlError, Entry, EntryKey, Expected, Found,
+    Policy, Role, SecretHash, StoredSecret, Subject, Tenant, TenantStatus, User, Username, is_fresh,
+};
+pub(crate) use ledger::{Happened, Ledger};
 pub(crate) use master::MasterKey;
-pub(crate) use store::Redis;
+pub(crate) use passwords::{PasswordError, Passwords};
+pub(crate) use store::{Embedded, Redis};
 
 #[expect(unused_imports, reason = "opened by the roles that issue, which come with the endpoints")]
 #[cfg_attr(not(test), expect(dead_code, reason = "as above"))]

@@ -30,7 +30,6 @@ pub(crate) use error::ControlError;
 pub(crate) use follow::Following;
 pub(crate) use model::*;
 pub(crate) use registry::Found;
-#[cfg_attr(not(test), expect(unused_imports, reason = "said by whoever writes: the endpoints"))]
 pub(crate) use write::Expected;
 
 use crate::clock::Clock;
