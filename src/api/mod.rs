@@ -18,6 +18,8 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::post;
 
+#[cfg(test)]
+pub(crate) use admin::Region;
 pub(crate) use admin::{Admin, routes as admin_routes};
 pub(crate) use body::Room;
 pub(crate) use credential::Credentials;

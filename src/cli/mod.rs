@@ -1,5 +1,6 @@
 //! What is typed: one file a command. Options come from flags, then `JWTRAIL_…`, then the file, then defaults.
 
+mod admin;
 mod check;
 mod deliver;
 mod demo;
@@ -97,6 +98,9 @@ enum Command {
     Migrate(migrate::Migrate),
     Check(check::Check),
     Send(send::Send),
+    Tenant(admin::Tenant),
+    Client(admin::Client),
+    User(admin::User),
     Explain(explain::Explain),
     Replay(replay::Replay),
     Simulate(simulate::Simulate),
@@ -121,6 +125,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Migrate(migrate) => migrate.run(&common),
         Command::Check(check) => check.run(&common),
         Command::Send(send) => send.run(&common),
+        Command::Tenant(tenant) => tenant.run(&common),
+        Command::Client(client) => client.run(&common),
+        Command::User(user) => user.run(&common),
         Command::Explain(explain) => explain.run(&common),
         Command::Replay(replay) => replay.run(&common),
         Command::Simulate(simulate) => simulate.run(&common),

@@ -14,6 +14,8 @@ mod users;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::Region;
 
 use std::sync::Arc;
 use std::time::Duration;

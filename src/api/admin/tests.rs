@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const KEY: &str = "jwtrail_admin_of_the_installation";
 
 /// A log and a store that instances share.
-struct Region {
+pub(crate) struct Region {
     log: MemoryLog,
     store: Arc<Embedded>,
     lifecycle: Lifecycle,
@@ -29,21 +29,21 @@ struct Region {
 }
 
 /// One instance and its address.
-struct Instance {
+pub(crate) struct Instance {
     control: Arc<Control>,
     base: String,
     http: reqwest::Client,
 }
 
 impl Region {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let log = MemoryLog::new(Clock::System, &[Topic::Control.spec(true), Topic::Events.spec(true)]);
         let store = Embedded::open(dir.path(), Clock::System).unwrap();
         Self { log, store, lifecycle: Lifecycle::new(PATIENCE), _dir: dir }
     }
 
-    async fn start(&self) -> Instance {
+    pub(crate) async fn start(&self) -> Instance {
         let (clock, master) = (Clock::System, MasterKey::of_bytes([7; 32]));
         let log = Arc::new(self.log.clone());
         let opened =
@@ -67,6 +67,11 @@ impl Region {
 }
 
 impl Instance {
+    /// Where it listens, and the key that opens it.
+    pub(crate) fn door(&self) -> (&str, Secret) {
+        (&self.base, Secret::new(KEY.to_owned()))
+    }
+
     fn call(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("{}{path}", self.base)).bearer_auth(KEY)
     }
