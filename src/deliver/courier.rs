@@ -122,6 +122,9 @@ impl Courier {
             tokio::select! {
                 event = member.next() => match event? {
                     MemberEvent::Assigned(assigned) => lanes.start(Arc::clone(self), assigned),
+                    MemberEvent::Delayed { partitions, why } => {
+                        tracing::warn!(?partitions, code = why.code(), error = %why, "partitions are waited for");
+                    }
                     MemberEvent::Revoked { partition, done } => lanes.revoke(partition, done),
                     MemberEvent::Lost { partition } => lanes.lose(partition),
                 },

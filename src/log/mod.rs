@@ -60,6 +60,12 @@ pub(crate) struct Commit {
 /// What a member of a group is told.
 pub(crate) enum MemberEvent {
     Assigned(Assigned),
+    /// Taking over these partitions, which have no lane meanwhile, waits for what is said. Told again and again until
+    /// each is `Assigned`, or the member leaves.
+    Delayed {
+        partitions: Vec<PartitionId>,
+        why: LogError,
+    },
     /// Stop the lane, let what is in flight end or fail, then drop `done`: the partition is let go only then.
     Revoked {
         partition: PartitionId,

@@ -192,6 +192,7 @@ impl Member {
                 let before = self.held.insert(assigned.partition, assigned);
                 assert!(before.is_none(), "a partition is assigned once");
             }
+            MemberEvent::Delayed { .. } => {}
             MemberEvent::Revoked { partition, done } => {
                 let assigned = self.held.remove(&partition).expect("only what is held is revoked");
                 if !self.answers {
@@ -226,6 +227,7 @@ pub(crate) async fn next_of_0(membership: &mut dyn Membership) -> MemberEvent {
         let event = membership.next().await.unwrap();
         match &event {
             MemberEvent::Assigned(assigned) if assigned.partition != PartitionId(0) => {}
+            MemberEvent::Delayed { .. } => {}
             MemberEvent::Revoked { partition, .. } | MemberEvent::Lost { partition }
                 if *partition != PartitionId(0) => {}
             _ => return event,
@@ -236,6 +238,7 @@ pub(crate) async fn next_of_0(membership: &mut dyn Membership) -> MemberEvent {
 pub(crate) async fn assigned_0(membership: &mut dyn Membership) -> Assigned {
     match next_of_0(membership).await {
         MemberEvent::Assigned(assigned) => assigned,
+        MemberEvent::Delayed { why, .. } => panic!("delayed: {why}"),
         MemberEvent::Revoked { .. } => panic!("revoked"),
         MemberEvent::Lost { .. } => panic!("lost"),
     }

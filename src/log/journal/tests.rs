@@ -541,7 +541,7 @@ async fn join(journal: &Journal, topic: Topic) -> (Box<dyn Membership>, Assigned
             MemberEvent::Assigned(assigned) if assigned.partition == PartitionId(0) => {
                 return (member, assigned);
             }
-            MemberEvent::Assigned(_) => {}
+            MemberEvent::Assigned(_) | MemberEvent::Delayed { .. } => {}
             MemberEvent::Revoked { partition, .. } | MemberEvent::Lost { partition } => {
                 panic!("{partition} goes")
             }

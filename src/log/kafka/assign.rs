@@ -46,6 +46,9 @@ pub(super) struct TakeOver {
     pub(super) keeper: Sender<Command>,
 }
 
+/// The way to whoever holds the membership.
+type Events = UnboundedSender<Result<MemberEvent, LogError>>;
+
 /// The lanes of what was taken over, and what their member is told.
 pub(super) type Owned = Vec<(Arc<KafkaLane>, Assigned)>;
 
@@ -58,23 +61,17 @@ struct Taken {
 }
 
 impl TakeOver {
-    /// Tries until it is done; `None` if the member leaves meanwhile. Tells `events` of what does not pass by itself.
-    pub(super) fn run(
-        &self,
-        partitions: &[i32],
-        start: Start,
-        events: &UnboundedSender<Result<MemberEvent, LogError>>,
-    ) -> Option<Owned> {
+    /// Tries until it is done; `None` if the member leaves meanwhile. Tells `events` what is waited for, and of what does
+    /// not pass by itself.
+    pub(super) fn run(&self, partitions: &[i32], start: Start, events: &Events) -> Option<Owned> {
         loop {
-            match self.attempt(partitions, start) {
+            match self.attempt(partitions, start, events) {
                 Ok(taken) => return taken,
-                Err(error @ LogError::Unavailable { .. }) => {
-                    tracing::warn!(topic = %self.topic, %error, "taking over partitions goes on");
+                Err(why @ LogError::Unavailable { .. }) => {
+                    let partitions = partitions.iter().filter_map(|&it| super::partition_id(it)).collect();
+                    tell(events, Ok(MemberEvent::Delayed { partitions, why }));
                 }
-                Err(error) => {
-                    // Nobody listens any more when the member leaves.
-                    let _ = events.send(Err(error));
-                }
+                Err(error) => tell(events, Err(error)),
             }
             std::thread::sleep(PAUSE);
             if self.consumer.context().leaving() {
@@ -83,8 +80,8 @@ impl TakeOver {
         }
     }
 
-    fn attempt(&self, partitions: &[i32], start: Start) -> Result<Option<Owned>, LogError> {
-        let Some(lanes) = self.initialise(partitions)? else { return Ok(None) };
+    fn attempt(&self, partitions: &[i32], start: Start, events: &Events) -> Result<Option<Owned>, LogError> {
+        let Some(lanes) = self.initialise(partitions, events)? else { return Ok(None) };
         let committed = self
             .consumer
             .committed_offsets(self.list(lanes.iter().map(|lane| (lane, KafkaOffset::Invalid)))?, REQUEST)
@@ -115,18 +112,24 @@ impl TakeOver {
     }
 
     /// Starts an owner thread a partition and waits until each has made its partition ours.
-    fn initialise(&self, partitions: &[i32]) -> Result<Option<Vec<Arc<KafkaLane>>>, LogError> {
+    fn initialise(
+        &self,
+        partitions: &[i32],
+        events: &Events,
+    ) -> Result<Option<Vec<Arc<KafkaLane>>>, LogError> {
         let (done, ready) = std::sync::mpsc::channel();
         let mut lanes = Vec::with_capacity(partitions.len());
         for partition in partitions.iter().filter_map(|&partition| super::partition_id(partition)) {
             let (jobs, asked) = std::sync::mpsc::channel();
             let state = LaneState::new(partition, self.keeper.clone());
             lanes.push(Arc::new(KafkaLane::new(Arc::clone(&state), jobs)));
-            let (this, done) = (self.clone(), done.clone());
+            let (this, done, events) = (self.clone(), done.clone(), events.clone());
             Lifecycle::thread(format!("kafka-lane-{partition}"), move || {
                 match this.owner(state) {
                     Ok(owner) => {
-                        let initialised = owner.init();
+                        let initialised = owner.init(|why| {
+                            tell(&events, Ok(MemberEvent::Delayed { partitions: vec![partition], why }));
+                        });
                         let ready = matches!(initialised, Ok(true));
                         // Nobody listens if another partition has failed; then the lane is gone, and `run` ends.
                         let _ = done.send(initialised);
@@ -157,6 +160,7 @@ impl TakeOver {
             topic: Arc::clone(&self.topic),
             consumer: Arc::clone(&self.consumer),
             producer: create_plain(&self.settings.lane_producer(&id))?,
+            id,
             lane,
         })
     }
@@ -198,6 +202,11 @@ impl TakeOver {
         }
         Ok(list)
     }
+}
+
+fn tell(events: &Events, event: Result<MemberEvent, LogError>) {
+    // Nobody listens any more when the member leaves.
+    let _ = events.send(event);
 }
 
 impl Taken {

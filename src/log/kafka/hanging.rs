@@ -22,6 +22,19 @@ pub(super) fn of_partition(topic: &str, partition: PartitionId, stable: Offset) 
     )
 }
 
+/// Of a producer that the broker does not initialise: it first ends the transaction that the owner before left open, in
+/// every partition that this one wrote to. The next try may succeed.
+pub(super) fn of_owner(id: &str, error: &dyn std::error::Error) -> LogError {
+    LogError::Unavailable {
+        doing: "taking over a partition",
+        cause: format!(
+            "the broker has not ended the transaction of the owner before ({error}). If this lasts while the broker \
+             answers, see which partitions it waits for, and whether their leaders are there: `kafka-transactions.sh \
+             --bootstrap-server BROKER describe --transactional-id {id}`"
+        ),
+    }
+}
+
 /// Of commits that the broker does not tell: it answers only when no transaction that writes one is open, and the client
 /// asks again until its time is over.
 pub(super) fn of_commits(doing: &'static str, error: &KafkaError) -> LogError {

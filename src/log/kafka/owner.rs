@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::context::{GroupContext, LogContext};
 use super::lane::LaneState;
-use super::{Names, headers_of, payload};
+use super::{Names, hanging, headers_of, payload};
 use crate::log::{CommitError, LogError, NewRecord, Topic};
 use crate::model::{Offset, ResumeAt};
 
@@ -54,6 +54,8 @@ pub(super) struct CommitJob {
 
 /// The state of the thread.
 pub(super) struct Owner {
+    /// The producer's transactional id.
+    pub(super) id: String,
     pub(super) names: Names,
     /// The topic of the partition, as the broker knows it.
     pub(super) topic: Arc<str>,
@@ -73,8 +75,9 @@ enum Trouble {
 }
 
 impl Owner {
-    /// Makes the partition ours at the broker. False if the member leaves meanwhile.
-    pub(super) fn init(&self) -> Result<bool, LogError> {
+    /// Makes the partition ours at the broker; tells `delayed` at each try that was not enough. False if the member
+    /// leaves meanwhile.
+    pub(super) fn init(&self, delayed: impl Fn(LogError)) -> Result<bool, LogError> {
         while !self.consumer.context().leaving() {
             match self.producer.init_transactions(STEP) {
                 Ok(()) => return Ok(true),
@@ -85,7 +88,7 @@ impl Owner {
                             cause: error.to_string(),
                         });
                     }
-                    _ => tracing::warn!(partition = self.lane.partition.0, %error, "taking over goes on"),
+                    _ => delayed(hanging::of_owner(&self.id, &error)),
                 },
             }
             // Also brings the client's log lines.

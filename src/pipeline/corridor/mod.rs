@@ -38,6 +38,7 @@ pub(crate) use checkpoints::CheckpointPace;
 pub(crate) use course::Course;
 pub(crate) use gauges::Gauges;
 use lane::{LaneError, Orders};
+use trouble::Delays;
 pub(crate) use workers::Workers;
 
 /// How long things wait for others: how old a block may get (PROMISE, clause 1; how large is the store's business), and
@@ -217,8 +218,7 @@ pub(crate) async fn run(context: Arc<Context>, course: Course, lifecycle: Lifecy
     let patience = Patience::default();
     let mut waiting = patience.waiting();
     while lifecycle.phase() == Phase::Running {
-        let (member, began) =
-            (Member::new(Arc::clone(&context), course, lifecycle.clone(), &condition), Instant::now());
+        let (member, began) = (Member::new(&context, course, lifecycle.clone(), &condition), Instant::now());
         let Err(error) = member.serve().await else { return };
         if began.elapsed() >= LASTED {
             waiting.succeeded();
@@ -239,9 +239,10 @@ pub(crate) async fn run(context: Arc<Context>, course: Course, lifecycle: Lifecy
 struct Member<'c> {
     course: Course,
     condition: &'c Condition,
-    context: Arc<Context>,
+    context: &'c Arc<Context>,
     lifecycle: Lifecycle,
     lanes: HashMap<PartitionId, Running>,
+    delays: Delays<'c>,
     /// Lanes that ended by themselves say so here.
     failed: mpsc::Receiver<Failed>,
     failing: mpsc::Sender<Failed>,
@@ -280,12 +281,17 @@ impl Running {
 }
 
 impl<'c> Member<'c> {
-    fn new(context: Arc<Context>, course: Course, lifecycle: Lifecycle, condition: &'c Condition) -> Self {
+    fn new(
+        context: &'c Arc<Context>,
+        course: Course,
+        lifecycle: Lifecycle,
+        condition: &'c Condition,
+    ) -> Self {
         // One place a lane would do; a lane that ends must never wait for its member.
         let (failing, failed) = mpsc::channel(1_024);
         let (leaving, left) = mpsc::channel(1);
-        let lanes = HashMap::new();
-        Self { course, condition, context, lifecycle, lanes, failed, failing, leaving, left }
+        let (lanes, delays) = (HashMap::new(), Delays::new(context, course));
+        Self { course, condition, context, lifecycle, lanes, delays, failed, failing, leaving, left }
     }
 
     /// Returns `Ok` when the process drains and every lane has settled, an error when the group must be joined anew.
@@ -319,7 +325,14 @@ impl<'c> Member<'c> {
 
     fn handle(&mut self, event: MemberEvent) {
         match event {
-            MemberEvent::Assigned(assigned) => self.start(assigned),
+            MemberEvent::Assigned(assigned) => {
+                // Before its lane begins to tell of the same partition.
+                self.delays.end(assigned.partition);
+                self.start(assigned);
+            }
+            MemberEvent::Delayed { partitions, why } => {
+                partitions.into_iter().for_each(|partition| self.delays.tell(partition, &why));
+            }
             MemberEvent::Revoked { partition, done } => {
                 self.let_go(partition, Orders::Finish, Some(done));
             }
@@ -331,7 +344,7 @@ impl<'c> Member<'c> {
         let (course, partition) = (self.course, assigned.partition);
         let (orders, told) = watch::channel(Orders::Walk);
         let (end, ended) = oneshot::channel();
-        let (context, failing) = (Arc::clone(&self.context), self.failing.clone());
+        let (context, failing) = (Arc::clone(self.context), self.failing.clone());
         self.lifecycle.spawn(format!("lane {}/{partition}", course.topic().name()), async move {
             let outcome = lane::run(context, course, assigned, told).await;
             if let Err(error) = outcome {
@@ -348,7 +361,7 @@ impl<'c> Member<'c> {
     fn let_go(&mut self, partition: PartitionId, orders: Orders, done: Option<RevokeDone>) {
         let Some(lane) = self.lanes.remove(&partition) else { return };
         let (context, course, lifecycle, leaving) =
-            (Arc::clone(&self.context), self.course, self.lifecycle.clone(), self.leaving.clone());
+            (Arc::clone(self.context), self.course, self.lifecycle.clone(), self.leaving.clone());
         self.lifecycle.spawn(format!("end of lane {}/{partition}", course.topic().name()), async move {
             lane.end(orders, &lifecycle).await;
             context.gauges.let_go(course.topic(), partition, &context.metrics);

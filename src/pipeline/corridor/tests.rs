@@ -15,6 +15,7 @@ use crate::model::{Offset, ResumeAt};
 use crate::pipeline::settle::SettleError;
 use crate::pipeline::store::testing::{LOG, TestLog, bounds, event_at, jws, received, retention_of};
 use crate::pipeline::testing::snapshots;
+use crate::telemetry::ByCode;
 
 const PARTITION: PartitionId = PartitionId(0);
 /// For what comes in a moment if it comes at all.
@@ -205,9 +206,33 @@ async fn a_tick_closes_what_nothing_else_does() {
 /// What becomes of the process when a lane ends with `error`.
 async fn after(house: &House, error: LaneError) -> Option<String> {
     let condition = house.context.readiness.condition("walk");
-    let member = Member::new(Arc::clone(&house.context), Course::Events, house.lifecycle.clone(), &condition);
+    let member = Member::new(&house.context, Course::Events, house.lifecycle.clone(), &condition);
     member.lane_failed(Failed { partition: PARTITION, error });
     house.lifecycle.failure().map(str::to_owned)
+}
+
+#[tokio::test]
+async fn a_partition_that_is_long_in_being_taken_over_is_told_until_it_is() {
+    let house = House::new().await;
+    let mut delays = Delays::new(&house.context, Course::Events);
+    let why = || LogError::Unavailable { doing: "taking over a partition", cause: "it hangs".to_owned() };
+    delays.tell(PARTITION, &why());
+    delays.tell(PARTITION, &why());
+    let told = || house.context.readiness.now().get("partition 0").cloned();
+    assert!(told().unwrap().unwrap_err().contains("it hangs"));
+    let gauge = r#"jwtrail_partition_waiting{topic="jwtrail.events",partition="0",code="log_unavailable"} 1"#;
+    let metrics = || house.context.metrics.encode();
+    assert!(metrics().contains(gauge));
+    let failed = &house.context.metrics.log_calls_failed;
+    assert_eq!(failed.get_or_create(&ByCode { code: "log_unavailable" }).get(), 2);
+    delays.end(PARTITION);
+    assert_eq!(told(), None);
+    assert!(!metrics().contains("jwtrail_partition_waiting{"));
+    // Whoever leaves the group waits for nothing.
+    delays.tell(PARTITION, &why());
+    assert!(told().is_some());
+    drop(delays);
+    assert_eq!(told(), None);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! What `/readyz` and the metrics say while something is waited for: of each partition by itself, and of the log and
 //! ClickHouse as a whole, which are asked although nothing goes on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::{Context, Course};
 use crate::lifecycle::Lifecycle;
 use crate::log::LogError;
 use crate::model::PartitionId;
-use crate::pipeline::patience::{Failure, Part, Troubles};
+use crate::pipeline::patience::{Failure, Part, Trouble, Troubles};
 use crate::telemetry::{ByCode, ByPartitionCode, Condition};
 
 /// An answer that takes longer is none.
@@ -25,13 +25,40 @@ pub(super) async fn tell(
     partition: PartitionId,
     mut troubles: watch::Receiver<Troubles>,
 ) -> Infallible {
-    let mut told = Told { context, course, partition, condition: None, last: Troubles::new() };
+    let mut told = Told::new(context, course, partition);
     loop {
         let now = troubles.borrow_and_update().clone();
         told.show(now);
         if troubles.changed().await.is_err() {
             return std::future::pending().await;
         }
+    }
+}
+
+/// What a member says of partitions that are being taken over: they have no lane yet that could.
+pub(super) struct Delays<'c> {
+    context: &'c Context,
+    course: Course,
+    told: HashMap<PartitionId, Told<'c>>,
+}
+
+impl<'c> Delays<'c> {
+    pub(super) fn new(context: &'c Context, course: Course) -> Self {
+        Self { context, course, told: HashMap::new() }
+    }
+
+    /// The partition waits, or still does.
+    pub(super) fn tell(&mut self, partition: PartitionId, why: &LogError) {
+        let fresh = || Told::new(self.context, self.course, partition);
+        let told = self.told.entry(partition).or_insert_with(fresh);
+        let failures = told.last.get(&0).map_or(0, |trouble| trouble.failures) + 1;
+        let (part, code, text) = (why.part(), why.word(), why.to_string());
+        told.show(Troubles::from([(0, Trouble { part, code, text, failures })]));
+    }
+
+    /// It is taken over.
+    pub(super) fn end(&mut self, partition: PartitionId) {
+        self.told.remove(&partition);
     }
 }
 
@@ -45,7 +72,11 @@ struct Told<'c> {
     last: Troubles,
 }
 
-impl Told<'_> {
+impl<'c> Told<'c> {
+    fn new(context: &'c Context, course: Course, partition: PartitionId) -> Self {
+        Self { context, course, partition, condition: None, last: Troubles::new() }
+    }
+
     fn show(&mut self, now: Troubles) {
         let Self { context, course, partition, .. } = *self;
         for (number, trouble) in &now {

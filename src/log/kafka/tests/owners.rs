@@ -136,6 +136,31 @@ async fn a_killed_owners_commit_stays_and_its_open_transaction_ends_with_the_nex
     .await;
 }
 
+/// As a transaction in the commits that nobody ends: without its end the broker does not tell where to resume.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_take_over_that_waits_for_a_transaction_says_so_and_goes_on_after_it() {
+    const WAIT: Duration = Duration::from_secs(30);
+    in_time(async {
+        let subject = OnKafka::fresh().await;
+        let group = new_group();
+        let consumer: BaseConsumer<DefaultConsumerContext> =
+            subject.log.settings.group_member(&group).create().unwrap();
+        let stranger = subject.stranger(&group, 300_000);
+        let mut offsets = TopicPartitionList::new();
+        offsets.add_partition_offset(&subject.events(), 0, KafkaOffset::Offset(0)).unwrap();
+        stranger.send_offsets_to_transaction(&offsets, &consumer.group_metadata().unwrap(), WAIT).unwrap();
+        let mut membership = subject.log.join(&group, Topic::Events).await.unwrap();
+        let MemberEvent::Delayed { partitions, why } = membership.next().await.unwrap() else {
+            panic!("not delayed");
+        };
+        assert_eq!(partitions, [PartitionId(0), PartitionId(1)]);
+        assert!(why.to_string().contains("find-hanging --topic __consumer_offsets"), "{why}");
+        stranger.abort_transaction(WAIT).unwrap();
+        while matches!(next_of_0(&mut *membership).await, MemberEvent::Delayed { .. }) {}
+    })
+    .await;
+}
+
 #[test]
 #[ignore = "a child of the test above"]
 fn dies_with_a_transaction_open() {
