@@ -85,7 +85,8 @@ impl Topic {
             Self::State | Self::Control | Self::Revocations => return Cleanup::Compact,
             Self::Events => 7,
             Self::Alerts | Self::DeadLetters => 30,
-            Self::Summaries => 2,
+            // A new owner walks the last 50 hours before the commit again: they must be there, and the commit may be old.
+            Self::Summaries => 4,
         };
         Cleanup::Delete { after: Duration::from_secs(DAY.as_secs() * days) }
     }
