@@ -7,6 +7,7 @@ mod credential;
 mod door;
 mod dry_run;
 mod heartbeats;
+mod issuing;
 mod problem;
 
 #[cfg(any(test, fuzzing))]
@@ -25,6 +26,7 @@ pub(crate) use body::Room;
 pub(crate) use credential::Credentials;
 pub(crate) use door::Door;
 pub(crate) use heartbeats::{Heartbeats, beat};
+pub(crate) use issuing::routes as issuing_routes;
 
 /// The door's routes.
 pub(crate) fn routes(door: Arc<Door>) -> Router {

@@ -16,7 +16,7 @@ use crate::clock::{Clock, Random};
 use crate::config::{Config, Fsync, MissingCredentials, Secret, SpoolConfig};
 use crate::deliver::{self, Deliver};
 use crate::explain::Explainer;
-use crate::issuer::{self, Arbiter, Control, Embedded, Ledger, MasterKey, Redis};
+use crate::issuer::{self, Arbiter, Control, Embedded, Grants, Keyring, Ledger, MasterKey, Redis};
 use crate::key_sets::{self, Keeper};
 use crate::keys;
 use crate::lifecycle::{Lifecycle, Phase};
@@ -209,7 +209,7 @@ impl Node {
         }
     }
 
-    /// Starts the door, beside metrics and health; with the master key also administration.
+    /// Starts the door, beside metrics and health; with the master key also what issues, and its administration.
     pub(super) async fn start_api(
         &self,
         log: Arc<dyn EventLog>,
@@ -219,8 +219,8 @@ impl Node {
     ) -> anyhow::Result<()> {
         let ingest_key = self.config.ingest_key()?;
         let intake = self.open_intake(&log).await?;
-        let admin = match master {
-            Some(master) => self.open_admin(log, intake.clone(), master).await?,
+        let issuer = match master {
+            Some(master) => self.open_issuer(log, intake.clone(), master).await?,
             None => Router::new(),
         };
         let door = Door {
@@ -234,15 +234,15 @@ impl Node {
             metrics: self.metrics.clone(),
         };
         let door = Arc::new(door);
-        self.listen(self.config.api, api::routes(Arc::clone(&door)).merge(admin).merge(self.routes()))
+        self.listen(self.config.api, api::routes(Arc::clone(&door)).merge(issuer).merge(self.routes()))
             .await?;
         let beat = api::beat(door, self.config.heartbeat_every, self.lifecycle.clone());
         self.lifecycle.spawn("heartbeats", beat);
         Ok(())
     }
 
-    /// Opens the system of record, keeps it up to date, and gives the routes that change it.
-    async fn open_admin(
+    /// Opens the system of record, keeps it up to date, and gives the routes that change it and that issue by it.
+    async fn open_issuer(
         &self,
         log: Arc<dyn EventLog>,
         intake: Intake,
@@ -255,9 +255,13 @@ impl Node {
         let (control, following) =
             Control::open(log, arbiter, master, self.clock.clone(), self.metrics.clone()).await?;
         self.lifecycle.spawn("control", following.run(self.readiness.clone(), self.lifecycle.clone()));
-        let ledger = Ledger::new(intake, master, INSTANCE.to_owned(), None, self.clock.clone());
-        let admin_key = self.config.admin_key.as_ref();
-        Ok(api::admin_routes(Admin::new(control, Arc::new(ledger), admin_key, self.clock.clone())))
+        let ledger = Arc::new(Ledger::new(intake, master, INSTANCE.to_owned(), None, self.clock.clone()));
+        let keyring = Keyring::new(Arc::clone(&control), Arc::clone(&ledger), master, self.clock.clone());
+        let base = &self.config.issuer_base;
+        let grants =
+            Grants::new(base, Arc::clone(&control), keyring, Arc::clone(&ledger), self.clock.clone());
+        let admin = Admin::new(control, ledger, self.config.admin_key.as_ref(), self.clock.clone());
+        Ok(api::admin_routes(admin).merge(api::issuing_routes(Arc::new(grants))))
     }
 
     /// Starts what carries alerts to their destinations.

@@ -21,6 +21,10 @@ use crate::model::{RuleId, TenantId};
 pub(super) fn config(mut root: Section<'_>, missing: MissingCredentials) -> Option<Config> {
     let data_dir = root.or("data_dir", PathBuf::from("data"));
     let api = root.or("api", loopback(8080));
+    let issuer_base = root.get::<String>("issuer_base").unwrap_or_else(|| format!("http://{api}"));
+    if !(issuer_base.starts_with("https://") || issuer_base.starts_with("http://")) {
+        root.report("issuer_base", "is an address such as \"https://id.example\"");
+    }
     let run_metrics = root.or("run_metrics", loopback(9101));
     let deliver_metrics = root.or("deliver_metrics", loopback(9102));
     let log = root.or("log", LogFilter("info".to_owned())).0;
@@ -92,6 +96,7 @@ pub(super) fn config(mut root: Section<'_>, missing: MissingCredentials) -> Opti
         journal,
         spool,
         redis,
+        issuer_base,
         master_key,
         admin_key: drawn.map(|all| all.admin_key.clone()),
         ingest_key: ingest_key.or_else(|| drawn.map(|all| all.ingest_key.clone())),

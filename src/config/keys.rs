@@ -22,6 +22,11 @@ pub(crate) const KEYS: &[KeyInfo] = &[
         "Where the journal, the embedded ClickHouse and `credentials.toml` lie",
     ),
     key("api", Some("\"127.0.0.1:8080\""), "Where `serve` listens; `up` has everything there"),
+    key(
+        "issuer_base",
+        None,
+        "What stands before `/t/TENANT` in every `iss` of ours, as clients reach it; else `http://` and `api`",
+    ),
     key("run_metrics", Some("\"127.0.0.1:9101\""), "Where `run` listens with metrics and health"),
     key("deliver_metrics", Some("\"127.0.0.1:9102\""), "Where `deliver` listens with metrics and health"),
     key("log", Some("\"info\""), "The log's filter: a level, or `TARGET=LEVEL,…`"),

@@ -55,6 +55,8 @@ pub(crate) struct Config {
     pub(crate) destinations: Vec<Destination>,
     pub(crate) geo: GeoFiles,
     pub(crate) max_event_age: Duration,
+    /// What stands before `/t/{tenant}` in every `iss` of ours.
+    pub(crate) issuer_base: String,
     /// How often each source says that it is there.
     pub(crate) heartbeat_every: Duration,
     pub(crate) kafka: Option<KafkaConfig>,

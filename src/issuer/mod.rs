@@ -16,11 +16,19 @@ mod ledger;
 
 mod passwords;
 
+mod keyring;
+
+mod grants;
+
 pub(crate) use control::{
     AdminKey, Arbiter, Client, ClientId, ClientKind, Control, ControlError, Entry, EntryKey, Expected, Found,
     Policy, Role, SecretHash, StoredSecret, Subject, Tenant, TenantStatus, User, Username, is_fresh,
 };
-pub(crate) use ledger::{Happened, Ledger};
+#[cfg(test)]
+pub(crate) use grants::testing;
+pub(crate) use grants::{GrantError, Grants, Presented, Request};
+pub(crate) use keyring::{JWKS_MAX_AGE_S, Keyring};
+pub(crate) use ledger::{Caller, Happened, Ledger};
 pub(crate) use master::MasterKey;
 pub(crate) use passwords::{PasswordError, Passwords};
 pub(crate) use store::{Embedded, Redis};

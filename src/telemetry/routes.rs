@@ -56,6 +56,7 @@ pub(crate) async fn listen(
 ) -> std::io::Result<SocketAddr> {
     let listener = tokio::net::TcpListener::bind(address).await?;
     let bound = listener.local_addr()?;
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
     let (stop, late) = (lifecycle.clone(), lifecycle.clone());
     lifecycle.spawn(format!("http {bound}"), async move {
         let drained = async move { stop.draining().await };
@@ -64,7 +65,7 @@ pub(crate) async fn listen(
             tokio::time::sleep(LAST_ANSWERS).await;
         };
         tokio::select! {
-            served = axum::serve(listener, router).with_graceful_shutdown(drained) => if let Err(cause) = served {
+            served = axum::serve(listener, service).with_graceful_shutdown(drained) => if let Err(cause) = served {
                 tracing::error!(http.address = %bound, error = %cause, "the HTTP server ended");
             },
             () = patience_ends => tracing::info!(http.address = %bound, "clients that are slow are cut off"),
