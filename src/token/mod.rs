@@ -1,11 +1,11 @@
-//! Pure JOSE: strict compact JWS and JWE, keys, claims, and one [`decide`] behind every verifier. No I/O, no clock, no
+//! Pure JOSE: strict compact JWS and JWE, keys, claims, and one [`decide`](fn@decide) behind every verifier. No I/O, no clock, no
 //! async; randomness comes from its owner, or lies in the cryptography itself.
 //!
 //! What a token merely says is [`ClaimedToken`]; only a signature that held makes it a [`VerifiedToken`].
 //!
 //! - Issue: [`Claims::to_json`] → [`SigningInput::new`] → any signer, awaited or not → [`SigningInput::append`].
 //! - Encrypt: [`EncryptionKey::new`] → [`EncryptionKey::encrypt`]; [`DecryptionKey`] is an audience's managed one.
-//! - Verify: [`decide`] with an [`Expectation`]; a token from a cache of verified ones: [`VerifiedToken::recheck`].
+//! - Verify: [`decide`](fn@decide) with an [`Expectation`]; a token from a cache of verified ones: [`VerifiedToken::recheck`].
 //! - Keys: [`Pkcs8::generate`] → [`SigningKey::new`] → [`SigningKey::public_jwk`]; [`PublicJwk::read`] →
 //!   [`VerifyingKey::new`].
 //! - Other JWTs than access tokens (client assertions): [`ClaimedJws::read`], then [`ClaimedJws::verify`].
