@@ -101,6 +101,9 @@ enum ClientAct {
         /// Whom it may get tokens for; the first is meant where it names none
         #[arg(long = "audience", value_name = "URI")]
         audiences: Vec<String>,
+        /// An audience that is its own: it may introspect what is for it
+        #[arg(long, value_name = "URI")]
+        owns: Vec<String>,
         #[arg(long = "scope")]
         scopes: Vec<String>,
     },
@@ -217,10 +220,10 @@ impl ClientAct {
         match self {
             Self::List { tenant, page } => Call::list(["tenants", &tenant, "clients"], page),
             Self::Show { tenant, client } => Call::get(["tenants", &tenant, "clients", &client]),
-            Self::Create { tenant, client, public, grants, audiences, scopes } => {
+            Self::Create { tenant, client, public, grants, audiences, owns, scopes } => {
                 let kind = if public { "public" } else { "confidential" };
                 Call::new(Method::PUT, ["tenants", &tenant, "clients", &client], When::Absent)
-                    .with(json!({"kind": kind, "grants": grants, "audiences": audiences, "scopes": scopes}))
+                    .with(json!({"kind": kind, "grants": grants, "audiences": audiences, "owns": owns, "scopes": scopes}))
             }
             Self::Rotate { tenant, client } => {
                 Call::new(Method::POST, ["tenants", &tenant, "clients", &client, "rotate"], When::Unchanged)
