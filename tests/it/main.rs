@@ -13,6 +13,7 @@ mod crashes;
 mod explain;
 mod faults;
 mod gateways;
+mod issuing;
 mod moves;
 mod outages;
 mod refusals;
