@@ -35,8 +35,9 @@ pub(crate) use schedule::JWKS_MAX_AGE_S;
 /// Tenants whose keys are kept open.
 const OPEN_TENANTS: usize = 10_000;
 
-/// So often keys are looked at anew because another instance changed them meanwhile.
-const TRIES: usize = 4;
+/// So often keys are looked at anew: after each of what is due (a first key for each algorithm, say), and because another
+/// instance changed them meanwhile.
+const TRIES: usize = 16;
 
 /// What wrapped a data key that the master key wrapped.
 const BY_MASTER: &str = "master";
@@ -111,11 +112,7 @@ impl Keyring {
         for _ in 0..TRIES {
             let keys = self.opened(tenant)?;
             let now = self.clock.now();
-            let Some((alg, due)) =
-                policy.algs.iter().find_map(|&alg| Some((alg, schedule::due(&keys.set, alg, now)?)))
-            else {
-                return Ok(keys);
-            };
+            let Some((alg, due)) = schedule::due(&keys.set, &policy.algs, now) else { return Ok(keys) };
             match self.settle(tenant, &keys, alg, due, now).await {
                 Ok(()) | Err(KeyringError::Control(ControlError::Conflict { .. })) => {}
                 Err(error) if due == Due::First => return Err(error),
@@ -148,6 +145,7 @@ impl Keyring {
                 let history = schedule::succeed(&mut set, alg, now);
                 set.keys.push(KeyPair { history, ..pair });
             }
+            Due::Retirement => schedule::retire(&mut set, alg, now),
             Due::Destruction => schedule::destroy(&mut set, now),
         }
         let drawn = set.keys.get(keys.set.keys.len()).map(|pair| (pair.kid.clone(), pair.state_at(now)));

@@ -118,3 +118,16 @@ async fn another_tenants_sealed_key_opens_nothing() {
     let refused = keyring.keys(&other, &Policy::default()).await.map(|_| ()).unwrap_err();
     assert_eq!(refused.code(), "key_unsealable");
 }
+
+#[tokio::test]
+async fn a_tenant_with_every_algorithm_signs_with_the_first() {
+    let region = Region::new();
+    let keyring = region.keyring(7).await;
+    make_acme(&keyring).await;
+    let algs = vec![IssueAlg::EdDsa, IssueAlg::Es256, IssueAlg::Rs256, IssueAlg::Ps256];
+    let policy = Policy { algs, ..Policy::default() };
+    let keys = keyring.keys(&acme(), &policy).await.unwrap();
+    let now = keyring.clock.now();
+    assert_eq!(kids(&keys, now).len(), 4);
+    assert_eq!(keys.signer(&policy, now).unwrap().key.alg(), SigningAlg::EdDsa);
+}
